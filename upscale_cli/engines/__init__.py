@@ -1,0 +1,1 @@
+"""How a Model runs fast: one engine a file, one interface."""

@@ -1,0 +1,1 @@
+"""Training: one flat config, one readable loop."""

@@ -1,0 +1,1 @@
+"""Weights as files: where they come from, how they are checked and read."""
