@@ -1,0 +1,34 @@
+"""Layers that several architectures share."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def conv3x3(inputs: int, outputs: int) -> nn.Conv2d:
+    """3 x 3 convolution that keeps height and width (zero padding)."""
+    return nn.Conv2d(inputs, outputs, 3, padding=1)
+
+
+def shuffle_steps(scale: int) -> tuple[int, ...]:
+    """Factors of the PixelShuffle steps that make `scale`: 2 and 3 in one step, 4 and 8 in steps of 2."""
+    steps = {2: (2,), 3: (3,), 4: (2, 2), 8: (2, 2, 2)}
+    if scale not in steps:
+        raise ValueError(f"scale {scale} has no PixelShuffle steps; choose one of {sorted(steps)}")
+    return steps[scale]
+
+
+def enlarge_nearest(lr: Tensor, scale: int) -> Tensor:
+    """N x C x H x W repeated to N x C x sH x sW: the base a residual network adds its detail to."""
+    return F.interpolate(lr, scale_factor=scale, mode="nearest")
+
+
+def symmetric_pad(image: Tensor, pad: int) -> Tensor:
+    """Mirror with the edge pixel repeated, as MATLAB's imresize does; any size down to 1 x 1."""
+    height, width = image.shape[-2:]
+    return image[..., _mirror(height, pad), :][..., _mirror(width, pad)]
+
+
+def _mirror(size: int, pad: int) -> Tensor:
+    index = torch.arange(-pad, size + pad) % (2 * size)
+    return torch.minimum(index, 2 * size - 1 - index)

@@ -1,0 +1,95 @@
+"""SRResNet, the generator of SRGAN trained for PSNR.
+
+Ledig et al., Photo-Realistic Single Image Super-Resolution Using a Generative Adversarial Network, CVPR 2017,
+arXiv:1609.04802. 9 x 9 head and tail, residual blocks with BatchNorm and PReLU, PixelShuffle steps, tanh. Keys are those
+of leftthomas/SRGAN (MIT): block1.{0,1}, block<n>.{conv1,bn1,prelu,conv2,bn2}, then a 3 x 3 pair and the upsampling.
+
+The network works on [-1, 1] and this module maps from and to [0, 1]. leftthomas' checkpoints read their input in [0, 1]:
+`signed_input=False`.
+"""
+
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from upscale_cli.zoo.blocks import conv3x3, shuffle_steps
+from upscale_cli.zoo.variant import Variant
+
+
+class ResidualBlock(nn.Module):
+    """conv - BatchNorm - PReLU - conv - BatchNorm, plus the input."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = conv3x3(channels, channels)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.prelu = nn.PReLU()
+        self.conv2 = conv3x3(channels, channels)
+        self.bn2 = nn.BatchNorm2d(channels)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features + self.bn2(self.conv2(self.prelu(self.bn1(self.conv1(features)))))
+
+
+class UpsampleBlock(nn.Module):
+    """conv - PixelShuffle - PReLU."""
+
+    def __init__(self, channels: int, step: int) -> None:
+        super().__init__()
+        self.conv = conv3x3(channels, channels * step**2)
+        self.pixel_shuffle = nn.PixelShuffle(step)
+        self.prelu = nn.PReLU()
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.prelu(self.pixel_shuffle(self.conv(features)))
+
+
+class SRResNet(nn.Module):
+    """N x 3 x H x W -> N x 3 x sH x sW, [0, 1]."""
+
+    def __init__(self, *, scale: int, blocks: int = 16, channels: int = 64, signed_input: bool = True) -> None:
+        super().__init__()
+        self.blocks = blocks
+        self.signed_input = signed_input
+        self.block1 = nn.Sequential(nn.Conv2d(3, channels, 9, padding=4), nn.PReLU())
+        for number in range(2, blocks + 2):
+            self.add_module(f"block{number}", ResidualBlock(channels))
+        self.add_module(f"block{blocks + 2}", nn.Sequential(conv3x3(channels, channels), nn.PReLU()))
+        upsample: list[nn.Module] = [UpsampleBlock(channels, step) for step in shuffle_steps(scale)]
+        self.add_module(f"block{blocks + 3}", nn.Sequential(*upsample, nn.Conv2d(channels, 3, 9, padding=4)))
+
+    def forward(self, lr: Tensor) -> Tensor:
+        first = self.block1(lr * 2 - 1 if self.signed_input else lr)
+        features = first
+        for number in range(2, self.blocks + 3):
+            features = self.get_submodule(f"block{number}")(features)
+        return (torch.tanh(self.get_submodule(f"block{self.blocks + 3}")(first + features)) + 1) / 2
+
+
+def _variant(scale: int, parameters: int) -> Variant:
+    return Variant(
+        f"srresnet/x{scale}",
+        "srresnet",
+        partial(SRResNet, scale=scale),
+        scale=scale,
+        margin=24,
+        parameters=parameters,
+    )
+
+
+VARIANTS = (
+    _variant(2, 1_401_622),
+    _variant(3, 1_586_262),
+    _variant(4, 1_549_335),
+    _variant(8, 1_697_048),
+    Variant(
+        "srresnet/x2-tiny",
+        "srresnet",
+        partial(SRResNet, scale=2, blocks=1, channels=8),
+        scale=2,
+        margin=10,
+        exact=True,
+        parameters=8_023,
+    ),
+)
