@@ -27,3 +27,11 @@ class WeightsError(UpscaleError):
 
 class InferenceError(UpscaleError):
     """A network ran and gave no usable picture (NaN, a black tile, no memory even for the smallest tile)."""
+
+
+class OutOfMemory(InferenceError):
+    """The device has no memory for tiles of this size; smaller ones may do."""
+
+
+class NonFiniteOutput(InferenceError):
+    """The network gave NaN or infinity; a wider number format may not."""
