@@ -1,0 +1,253 @@
+"""A weights file as tensors: reading, fitting to a network, writing. Safetensors only.
+
+Owns what a file must be before `load_state_dict(strict=True)`: the right format by content, whole, with the network's
+keys and shapes, floating and finite. Refuses pickles, archives, web pages and anything else that only carries the right
+name, and never executes what it reads. Knows no hash of files and no hub (`source.py`).
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from upscale_cli.errors import OutputError, WeightsError
+from upscale_cli.zoo import Variant, variants
+
+Shapes = Mapping[str, torch.Size]
+
+# The format allows 100 MB; the largest network here has under a thousand tensors, some 100 KB of header.
+HEADER_LIMIT = 16 * 2**20
+SHOWN = 5
+
+_ANOTHER_FORMAT = (
+    (b"PK\x03\x04", "a PyTorch .pth archive (zip)"),
+    (b"version https://git-lfs.github.com/spec/", "a git-LFS pointer: the text that stands for a file not downloaded"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"7767517\n", "an ncnn .param file"),
+    (b"\x89PNG", "a PNG picture"),
+    (b"\xff\xd8\xff", "a JPEG picture"),
+)
+
+
+def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """All tensors of a safetensors file, on the CPU, and the text metadata of its header.
+
+    Raises WeightsError with the true cause (empty, cut off, another format under this name, ...) and never allocates
+    more than the file holds.
+    """
+    _check_content(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no mapping)
+            return state, dict(file.metadata() or {})
+    except (SafetensorError, OSError, ValueError, RuntimeError, AttributeError) as error:
+        # AttributeError: a dtype that the format knows and this torch does not.
+        raise WeightsError(_damaged(path, error)) from error
+
+
+def check_fits(state: Mapping[str, Tensor], expected: Shapes, *, name: str) -> None:
+    """Raise WeightsError unless `state` has exactly the keys and shapes `expected`, floating and finite.
+
+    `num_batches_tracked`, a counter that older checkpoints lack and inference ignores, may be missing. `name` is the
+    network's, for the message.
+    """
+    found = _shapes(state)
+    wanted = _weights_only(expected)
+    problems = [
+        _listed("missing", [key for key in wanted if key not in found]),
+        _listed("not in the network", [key for key in found if key not in wanted and key not in expected]),
+        _listed(
+            "of another shape",
+            [
+                f"{key} {list(found[key])} instead of {list(shape)}"
+                for key, shape in expected.items()
+                if key in found and found[key] != shape
+            ],
+        ),
+    ]
+    if any(problems):
+        raise WeightsError(f"These weights do not fit {name}: {'; '.join(filter(None, problems))}.{_hint(found)}")
+    _check_numbers(state, name=name)
+
+
+def load_into(module: nn.Module, path: Path, *, name: str) -> dict[str, str]:
+    """Read `path`, check it against `module` and load it strictly; returns the header metadata.
+
+    Raises WeightsError, naming the file, if anything is wrong; the module is then unchanged.
+    """
+    state, metadata = read_state(path)
+    try:
+        check_fits(state, shapes_of(module), name=name)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from error
+    module.load_state_dict(state, strict=True)
+    return metadata
+
+
+def shapes_of(module: nn.Module) -> dict[str, torch.Size]:
+    """Key -> shape of everything the module keeps in its state dict."""
+    return _shapes(module.state_dict())
+
+
+def expected_shapes(variant: Variant) -> dict[str, torch.Size]:
+    """Key -> shape of a variant's state dict; built on the meta device, so nothing is allocated."""
+    with torch.device("meta"):
+        return shapes_of(variant.build())
+
+
+def keys_sha256(shapes: Shapes) -> str:
+    """Hash of the sorted (key, shape) list without `num_batches_tracked`: equal for files that fit one network."""
+    rows = sorted([key, list(shape)] for key, shape in _weights_only(shapes).items())
+    return hashlib.sha256(json.dumps(rows, separators=(",", ":")).encode()).hexdigest()
+
+
+def identify(shapes: Shapes, candidates: Iterable[Variant]) -> Variant:
+    """The one variant with exactly these keys and shapes, for a file that does not say what it is.
+
+    Raises WeightsError, listing the nearest, if there is none, and listing them all if there are several.
+    """
+    found = set(_weights_only(shapes).items())
+    wanted = {variant: set(_weights_only(expected_shapes(variant)).items()) for variant in candidates}
+    exact = [variant for variant, items in wanted.items() if items and items == found]
+    if len(exact) == 1:
+        return exact[0]
+    if exact:
+        raise WeightsError(f"The tensors fit several networks: {', '.join(v.name for v in exact)}. Name one of them.")
+    shared = sorted(((len(found & items), variant.name) for variant, items in wanted.items()), reverse=True)
+    near = [f"{name} ({count} of {len(found)} tensors)" for count, name in shared[:3] if count]
+    nearest = f" Nearest: {', '.join(near)}." if near else ""
+    raise WeightsError(f"No network here has exactly these {len(found)} tensors.{nearest}")
+
+
+def save(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file with header metadata; it appears under its name complete or not at all.
+
+    Raises WeightsError for NaN or infinite values, OutputError if the folder cannot be written.
+    """
+    _check_numbers(state, name=path.name)
+    # Own memory for each tensor: the format refuses views that share storage.
+    tensors = {key: value.detach().cpu().clone(memory_format=torch.contiguous_format) for key, value in state.items()}
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        os.close(handle)
+        save_file(tensors, temporary, metadata=dict(metadata))
+        with Path(temporary).open("rb+") as file:
+            os.fsync(file.fileno())
+        # mkstemp makes the file private; weights are as public as any other output.
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except (OSError, SafetensorError) as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        raise OutputError(f"{path} cannot be written: {error}. Free some space or choose another folder.") from error
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {key: value.shape for key, value in state.items()}
+
+
+def _weights_only(shapes: Shapes) -> dict[str, torch.Size]:
+    return {key: shape for key, shape in shapes.items() if not _is_counter(key)}
+
+
+def _is_counter(key: str) -> bool:
+    return key.rpartition(".")[2] == "num_batches_tracked"
+
+
+def _check_numbers(state: Mapping[str, Tensor], *, name: str) -> None:
+    weights = {key: value for key, value in state.items() if not _is_counter(key)}
+    problems = [
+        _listed("not floating point", [f"{k} ({v.dtype})" for k, v in weights.items() if not v.is_floating_point()]),
+        # Through float: the 8-bit types have no isfinite of their own.
+        _listed("with NaN or infinite values", [k for k, v in weights.items() if not v.float().isfinite().all()]),
+    ]
+    if any(problems):
+        raise WeightsError(f"These weights for {name} cannot be used: {'; '.join(filter(None, problems))}.")
+
+
+def _listed(what: str, items: list[str]) -> str:
+    if not items:
+        return ""
+    more = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
+    return f"{len(items)} tensor{'s' if len(items) > 1 else ''} {what}: {', '.join(items[:SHOWN])}{more}"
+
+
+def _hint(found: Shapes) -> str:
+    """What the file is, if the zoo knows it: mostly the same network at another scale."""
+    try:
+        variant = identify(found, variants())
+    except WeightsError as error:
+        return f" {error}"
+    return f" They are those of {variant.name} (scale {variant.scale})."
+
+
+def _check_content(path: Path) -> None:
+    """Refuse by content what is not safetensors, before a parser sees it."""
+    try:
+        size = path.stat().st_size
+        if not path.is_file():
+            raise WeightsError(f"{path} is not a file. Name a .safetensors file.")
+        with path.open("rb") as file:
+            head = file.read(512)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror}. Check the path.") from error
+    if not size:
+        raise WeightsError(f"{path} is empty: a copy or download stopped before it began. Get the file again.")
+    if head[8:9] == b"{":
+        length = int.from_bytes(head[:8], "little")
+        if length > HEADER_LIMIT:
+            raise WeightsError(f"{path} is corrupt: its header claims {length:,} bytes. Get the file again.")
+        return
+    other = _other_format(head)
+    if other:
+        raise WeightsError(
+            f"{path} is {other}, not safetensors. Only safetensors files are read: convert or replace it."
+        )
+    raise WeightsError(f"{path} is not a safetensors file, or its first bytes are damaged. Get the file again.")
+
+
+def _other_format(head: bytes) -> str | None:
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith((b"<!doctype html", b"<html", b"<head", b"<!--", b"<?xml")):
+        return "a web page (a download saved an error or log-in page)"
+    if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        return "a Python pickle (.pth or .pt)"
+    return next((meaning for magic, meaning in _ANOTHER_FORMAT if head.startswith(magic)), None)
+
+
+def _damaged(path: Path, error: Exception) -> str:
+    """The reason in words: the parser says the same of a file cut off and of one with bytes added."""
+    size = path.stat().st_size
+    announced = _announced_bytes(path)
+    if announced is not None and announced > size:
+        reason = f"it is cut off: {size:,} of {announced:,} bytes"
+    elif announced is not None and announced < size:
+        reason = f"{size - announced:,} bytes follow after its end"
+    else:
+        reason = str(error).removeprefix("Error while deserializing header: ")
+    return f"{path} is corrupt: {reason}. Get the file again."
+
+
+def _announced_bytes(path: Path) -> int | None:
+    """The file size that the header implies; None where the header itself is nonsense."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if 8 + length > path.stat().st_size:
+            return 8 + length
+        header = file.read(length)
+    try:
+        table: dict[str, Any] = json.loads(header)
+        ends = [int(row["data_offsets"][1]) for key, row in table.items() if key != "__metadata__"]
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
+    return 8 + length + max(ends, default=0)
