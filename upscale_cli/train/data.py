@@ -5,40 +5,21 @@ The batch of step n depends on (seed, n) alone, so a resumed training sees exact
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from upscale_cli.errors import UsageError
-from upscale_cli.media.resize import imresize
+from upscale_cli.evaluate import Pair, Pixels, make_pair, read_rgb8
 from upscale_cli.train.config import TrainConfig
 
-Pixels = npt.NDArray[np.uint8]
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Pair:
-    """One photograph: hr is (scale h) x (scale w) x 3, lr is h x w x 3."""
-
-    hr: Pixels
-    lr: Pixels
-
-
-def make_pair(hr: Pixels, scale: int) -> Pair:
-    """Cut an image to a multiple of `scale` from the top left and shrink it as MATLAB's imresize does."""
-    height, width = hr.shape[0] // scale, hr.shape[1] // scale
-    hr = hr[: height * scale, : width * scale]
-    return Pair(hr, imresize(hr, height, width))
-
-
-def load_pairs(paths: list[Path], read: "Reader", *, scale: int, smallest_px: int) -> list[Pair]:
+def load_pairs(paths: list[Path], *, scale: int, smallest_px: int) -> list[Pair]:
     """Decode and shrink in threads. Photographs whose low resolution is under `smallest_px` a side are left out."""
     with ThreadPoolExecutor(max_workers=4) as pool:
-        pairs = list(pool.map(lambda path: make_pair(read(path), scale), paths))
+        pairs = list(pool.map(lambda path: make_pair(path.name, read_rgb8(path), scale), paths))
     pairs = [pair for pair in pairs if min(pair.lr.shape[:2]) >= smallest_px]
     if not pairs:
         raise UsageError(
@@ -78,7 +59,7 @@ class PatchSampler:
         drawn = [self._crop(random) for _ in range(self._config.detail_draws)]
         best = max(drawn, key=lambda pair: _detail(pair.lr)) if len(drawn) > 1 else drawn[0]
         turns, flip = int(random.integers(4)), bool(random.integers(2))
-        return Pair(_turn(best.hr, turns, flip=flip), _turn(best.lr, turns, flip=flip))
+        return Pair(best.name, _turn(best.hr, turns, flip=flip), _turn(best.lr, turns, flip=flip))
 
     def _crop(self, random: np.random.Generator) -> Pair:
         pair = self._pairs[min(int(np.searchsorted(self._chance, random.random())), len(self._pairs) - 1)]
@@ -87,7 +68,7 @@ class PatchSampler:
         left = int(random.integers(pair.lr.shape[1] - size + 1))
         lr = pair.lr[top : top + size, left : left + size]
         hr = pair.hr[top * scale : (top + size) * scale, left * scale : (left + size) * scale]
-        return Pair(hr, lr)
+        return Pair(pair.name, hr, lr)
 
 
 def _detail(lr: Pixels) -> float:

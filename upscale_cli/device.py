@@ -1,0 +1,116 @@
+"""Where a network runs and in which number format. Imports torch only when asked something."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from upscale_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceInfo:
+    """One usable device, for `upscale devices`."""
+
+    name: str
+    description: str
+    precision: str
+    """What `--precision auto` uses there."""
+    memory_bytes: int
+
+
+def pick(name: str = "auto") -> torch.device:
+    """`auto` (CUDA, else Apple's MPS, else CPU), `cpu`, `cuda`, `cuda:1`, `mps`; UsageError if it is not there."""
+    import torch
+
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(f"cuda:{name}" if name.isdigit() else name)
+    except RuntimeError as error:
+        raise UsageError(f"There is no device {name!r}. Choose auto, cpu, cuda, cuda:N or mps.") from error
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            found = f"{count} CUDA device{'s' * (count != 1)}" if count else "no CUDA device"
+            raise UsageError(f"Device {name!r} is not there: this machine has {found}. Use --device auto or cpu.")
+    elif device.type == "mps" and not torch.backends.mps.is_available():
+        raise UsageError("Device 'mps' is not there: it needs a Mac with Apple silicon. Use --device auto or cpu.")
+    elif device.type not in ("cpu", "mps"):
+        raise UsageError(f"Device {name!r} is not supported. Choose auto, cpu, cuda, cuda:N or mps.")
+    return device
+
+
+def fastest_precision(device: torch.device) -> str:
+    """fp16 on CUDA and MPS; bf16 on a CPU that multiplies in it (measured 2-4 x fp32); else fp32."""
+    import torch
+
+    if device.type in ("cuda", "mps"):
+        return "fp16"
+    return "bf16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "fp32"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether `error` is the device's or the machine's word for no memory."""
+    import torch
+
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    # On a CPU torch raises a plain RuntimeError; its allocator's name is the only mark it carries.
+    return type(error) is RuntimeError and "DefaultCPUAllocator" in str(error)
+
+
+def available_bytes(device: torch.device) -> int:
+    """Memory that is free on the device now."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return free_memory_bytes()
+
+
+def free_memory_bytes() -> int:
+    """Memory this process can still take: the machine's, or its control group's where that is less."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:  # noqa: PTH123
+            fields = dict(line.split(":", 1) for line in file)
+        free = int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        pages = os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
+        free = pages * os.sysconf("SC_PAGE_SIZE") // 2 if pages > 0 else 4 << 30
+    return min(free, _control_group_free())
+
+
+def _control_group_free() -> int:
+    try:
+        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as limit:  # noqa: PTH123
+            most = int(limit.read())
+        with open("/sys/fs/cgroup/memory.current", encoding="ascii") as used:  # noqa: PTH123
+            return max(0, most - int(used.read()))
+    except (OSError, ValueError):  # no control group, or "max"
+        return 1 << 62
+
+
+def list_devices() -> tuple[DeviceInfo, ...]:
+    """Every device `--device` accepts on this machine, best first."""
+    import torch
+
+    found: list[DeviceInfo] = []
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            device = torch.device("cuda", index)
+            memory = torch.cuda.get_device_properties(device).total_memory
+            found.append(DeviceInfo(str(device), torch.cuda.get_device_name(device), fastest_precision(device), memory))
+    if torch.backends.mps.is_available():
+        device = torch.device("mps")
+        found.append(DeviceInfo("mps", "Apple GPU", fastest_precision(device), free_memory_bytes()))
+    device = torch.device("cpu")
+    threads = f"{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+    found.append(DeviceInfo("cpu", threads, fastest_precision(device), free_memory_bytes()))
+    return tuple(found)

@@ -1,0 +1,68 @@
+"""Eager PyTorch: runs anywhere torch does. Channels last, so that numpy's H x W x C needs no copy either way."""
+
+import functools
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from upscale_cli import device as devices
+from upscale_cli.engines.interface import Tiles
+from upscale_cli.model import DTYPES, Model
+from upscale_cli.zoo import Variant
+
+
+class EagerEngine:
+    """A Model behind the Engine interface."""
+
+    def __init__(self, name: str, model: Model) -> None:
+        self.name = name
+        self.model = model
+        self.scale = model.variant.scale
+        self.margin = model.variant.margin
+        self.exact = model.variant.exact
+        self.device = str(model.device)
+        self.precision = model.precision
+
+    def infer(self, tiles: Tiles) -> Tiles:
+        """N x H x W x 3 in [0, 1] to N x sH x sW x 3, float32; see Engine."""
+        lr = torch.from_numpy(np.ascontiguousarray(tiles)).permute(0, 3, 1, 2)
+        return self.model(lr).permute(0, 2, 3, 1).numpy()
+
+    def tile_bytes(self, height: int, width: int) -> int:
+        """The two largest things alive at once, in the precision of the run, and the fp32 tile that comes out."""
+        values = live_values_per_pixel(self.model.variant)
+        out = 3 * 4 * self.scale**2
+        return height * width * int(values * DTYPES[self.precision].itemsize + out)
+
+    def available_bytes(self) -> int:
+        """Free memory of the device."""
+        return devices.available_bytes(self.model.device)
+
+    def in_precision(self, precision: str) -> "EagerEngine":
+        """The same network in another precision."""
+        return EagerEngine(self.name, self.model.in_precision(precision))
+
+
+@functools.cache
+def live_values_per_pixel(variant: Variant) -> float:
+    """Values alive at the worst layer, per input pixel: its input, its output, one skip connection of that size.
+
+    Read off a run on the meta device, which computes shapes and nothing else.
+    """
+    most = 0
+
+    def note(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal most
+        sizes = [tensor.numel() for tensor in (*inputs, output) if isinstance(tensor, Tensor)]
+        most = max(most, sum(sizes) + max(sizes))
+
+    side = 16 * variant.multiple_of
+    with torch.device("meta"):
+        module = variant.build().eval()
+        for layer in module.modules():
+            if not list(layer.children()):
+                layer.register_forward_hook(note)
+        with torch.inference_mode():
+            module(torch.empty(1, 3, side, side))
+    return most / side**2

@@ -1,0 +1,73 @@
+"""A network with its weights: tensor in, tensor out. The only place that pads, casts and clamps."""
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from upscale_cli import device as devices
+from upscale_cli.errors import NonFiniteOutput, OutOfMemory, UsageError
+from upscale_cli.zoo import Variant
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Model:
+    """One variant on one device in one precision; the weights are held in that precision, channels last."""
+
+    def __init__(self, variant: Variant, module: nn.Module, *, device: torch.device, precision: str = "auto") -> None:
+        """`module` is variant.build() with its weights loaded, on the CPU in fp32, and is left as it is."""
+        self.variant = variant
+        self.device = device
+        self.precision = choose_precision(variant, device, precision)
+        self._source = module
+        module = copy.deepcopy(module).eval().requires_grad_(False)
+        self.module = module.to(device, DTYPES[self.precision], memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def __call__(self, lr: Tensor) -> Tensor:
+        """N x 3 x H x W in [0, 1], any float dtype and device, to float32 N x 3 x sH x sW in [0, 1] on the CPU.
+
+        Raises OutOfMemory if the device has no room, NonFiniteOutput if the network gives NaN or infinity.
+        """
+        height, width = lr.shape[-2:]
+        try:
+            ready = lr.to(self.device, DTYPES[self.precision], memory_format=torch.channels_last)
+            sr = self.module(_pad_to_multiple(ready, self.variant.multiple_of))
+            sr = sr[..., : height * self.variant.scale, : width * self.variant.scale]
+            # Infinity and NaN survive a sum; clamping would hide the one and the file format the other.
+            finite = bool(torch.isfinite(sr.sum(dtype=torch.float32)))
+            sr = sr.float().clamp_(0, 1).cpu()
+        except (RuntimeError, MemoryError) as error:
+            if devices.is_out_of_memory(error):
+                raise OutOfMemory(f"{self.variant.name} has no memory for {height} x {width} pixels.") from error
+            raise
+        if not finite:
+            raise NonFiniteOutput(f"{self.variant.name} gave NaN or infinity in {self.precision}.")
+        return sr
+
+    def in_precision(self, precision: str) -> "Model":
+        """The same weights in another precision."""
+        return Model(self.variant, self._source, device=self.device, precision=precision)
+
+
+def choose_precision(variant: Variant, device: torch.device, wanted: str) -> str:
+    """`auto` becomes the fastest that the device and the variant agree on; a precision it declares unsound is refused."""
+    if wanted == "auto":
+        fastest = devices.fastest_precision(device)
+        if fastest in variant.dtypes:
+            return fastest
+        # bf16 has the range of fp32: where fp16 overflows it does not.
+        return "bf16" if fastest == "fp16" and "bf16" in variant.dtypes else "fp32"
+    if wanted not in DTYPES:
+        raise UsageError(f"Precision {wanted!r} is unknown. Choose auto, {', '.join(DTYPES)}.")
+    if wanted not in variant.dtypes:
+        sound = ", ".join(variant.dtypes)
+        raise UsageError(f"{variant.name} is not sound in {wanted}. Use --precision auto, or one of {sound}.")
+    return wanted
+
+
+def _pad_to_multiple(lr: Tensor, multiple: int) -> Tensor:
+    bottom, right = (-lr.shape[-2]) % multiple, (-lr.shape[-1]) % multiple
+    return F.pad(lr, (0, right, 0, bottom), mode="replicate") if bottom or right else lr
