@@ -1,6 +1,7 @@
 """A network with its weights: tensor in, tensor out. The only place that pads, casts and clamps."""
 
 import copy
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from upscale_cli import device as devices
 from upscale_cli.errors import NonFiniteOutput, OutOfMemory, UsageError
+from upscale_cli.weights.loading import load_module
 from upscale_cli.zoo import Variant
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -16,14 +18,18 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 class Model:
     """One variant on one device in one precision; the weights are held in that precision, channels last."""
 
-    def __init__(self, variant: Variant, module: nn.Module, *, device: torch.device, precision: str = "auto") -> None:
+    def __init__(
+        self, name: str, variant: Variant, module: nn.Module, *, device: torch.device, precision: str = "auto"
+    ) -> None:
         """`module` is variant.build() with its weights loaded, on the CPU in fp32, and is left as it is."""
+        self.name = name
         self.variant = variant
         self.device = device
         self.precision = choose_precision(variant, device, precision)
         self._source = module
         module = copy.deepcopy(module).eval().requires_grad_(False)
-        self.module = module.to(device, DTYPES[self.precision], memory_format=torch.channels_last)
+        # The stubs of torch know `memory_format` for tensors only.
+        self.module = module.to(device, DTYPES[self.precision], memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     @torch.inference_mode()
     def __call__(self, lr: Tensor) -> Tensor:
@@ -49,11 +55,28 @@ class Model:
 
     def in_precision(self, precision: str) -> "Model":
         """The same weights in another precision."""
-        return Model(self.variant, self._source, device=self.device, precision=precision)
+        return Model(self.name, self.variant, self._source, device=self.device, precision=precision)
+
+
+def load_model(
+    model: str | Path,
+    *,
+    scale: float | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    offline: bool = False,
+) -> Model:
+    """A row of the manifest (`edsr-x4`), a model at a scale (`edsr`, 4), or a safetensors file, ready to run.
+
+    Raises UsageError for a name, device or precision that is not there, WeightsError for weights that are not sound.
+    """
+    where = devices.pick(device)
+    name, variant, module = load_module(model, scale, offline=offline)
+    return Model(name, variant, module, device=where, precision=precision)
 
 
 def choose_precision(variant: Variant, device: torch.device, wanted: str) -> str:
-    """`auto` becomes the fastest that the device and the variant agree on; a precision it declares unsound is refused."""
+    """`auto` becomes the fastest that device and variant agree on; one the variant declares unsound is refused."""
     if wanted == "auto":
         fastest = devices.fastest_precision(device)
         if fastest in variant.dtypes:

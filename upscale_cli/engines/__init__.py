@@ -9,21 +9,14 @@ __all__ = ["Engine", "Tiles", "open_engine"]
 
 def open_engine(
     model: str | Path,
-    scale: int | None = None,
+    scale: float | None = None,
     *,
     device: str = "auto",
     precision: str = "auto",
     offline: bool = False,
 ) -> Engine:
-    """The engine for a row of the manifest (`edsr-x4`), a model and its native scale, or a safetensors file.
-
-    Raises UsageError for a name, device or precision that is not there, WeightsError for weights that are not sound.
-    """
-    from upscale_cli import device as devices
+    """The engine for a model; see `load_model` for what can be named and what is raised."""
     from upscale_cli.engines.eager import EagerEngine
-    from upscale_cli.model import Model
-    from upscale_cli.weights.loading import load_module
+    from upscale_cli.model import load_model
 
-    where = devices.pick(device)
-    name, variant, module = load_module(model, scale, offline=offline)
-    return EagerEngine(name, Model(variant, module, device=where, precision=precision))
+    return EagerEngine(load_model(model, scale=scale, device=device, precision=precision, offline=offline))

@@ -15,9 +15,9 @@ from upscale_cli.zoo import Variant
 class EagerEngine:
     """A Model behind the Engine interface."""
 
-    def __init__(self, name: str, model: Model) -> None:
-        self.name = name
+    def __init__(self, model: Model) -> None:
         self.model = model
+        self.name = model.name
         self.scale = model.variant.scale
         self.margin = model.variant.margin
         self.exact = model.variant.exact
@@ -41,7 +41,7 @@ class EagerEngine:
 
     def in_precision(self, precision: str) -> "EagerEngine":
         """The same network in another precision."""
-        return EagerEngine(self.name, self.model.in_precision(precision))
+        return EagerEngine(self.model.in_precision(precision))
 
 
 @functools.cache

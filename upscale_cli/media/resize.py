@@ -1,14 +1,14 @@
 """Bicubic resize equal to MATLAB's imresize: how the field makes low-resolution images. Knows no file.
 
-Antialiased when shrinking (the kernel is widened by the factor), borders mirrored with the edge pixel repeated, and 8-bit
-images rounded after each of the two passes, all as imresize does. Keys' cubic, a = -0.5.
+Antialiased when shrinking (the kernel is widened by the factor), borders mirrored with the edge pixel repeated, and
+8-bit images rounded after each of the two passes, all as imresize does. Keys' cubic, a = -0.5.
 """
 
 import numpy as np
 import numpy.typing as npt
 
 
-def _cubic(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _cubic(x: np.ndarray) -> np.ndarray:
     x = np.abs(x)
     near = 1.5 * x**3 - 2.5 * x**2 + 1
     far = -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2

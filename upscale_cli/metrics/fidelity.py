@@ -34,4 +34,4 @@ def ssim(image: Plane, reference: Plane, *, peak: float = 255.0) -> float:
 
 def _window(plane: Plane) -> Plane:
     kernel = cv2.getGaussianKernel(11, 1.5)
-    return cv2.sepFilter2D(plane, cv2.CV_64F, kernel, kernel)[5:-5, 5:-5]
+    return np.asarray(cv2.sepFilter2D(plane, cv2.CV_64F, kernel, kernel)[5:-5, 5:-5], np.float64)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ class Checkpoint:
         """Write under a temporary name, then rename: a checkpoint is whole or not there."""
         temporary = path.with_name(f".{path.name}.part")
         torch.save({field.name: getattr(self, field.name) for field in dataclasses.fields(self)}, temporary)
-        os.replace(temporary, path)
+        temporary.replace(path)
 
     @classmethod
     def load(cls, path: Path, config: TrainConfig) -> "Checkpoint":

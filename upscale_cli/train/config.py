@@ -53,7 +53,9 @@ class TrainConfig:
         for name, kind in typing.get_type_hints(type(self)).items():
             allowed = typing.get_args(kind)
             if allowed and getattr(self, name) not in allowed:
-                raise UsageError(f"Training setting {name} is {getattr(self, name)!r}; choose from {', '.join(allowed)}.")
+                raise UsageError(
+                    f"Training setting {name} is {getattr(self, name)!r}; choose from {', '.join(allowed)}."
+                )
 
 
 def read_recipe(path: Path, **overrides: Any) -> TrainConfig:

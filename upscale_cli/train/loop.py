@@ -46,7 +46,8 @@ class Trainer:
     def __init__(self, config: TrainConfig, module: nn.Module, *, device: torch.device) -> None:
         self.config = config
         self.device = device
-        self.module = module.to(device, memory_format=torch.channels_last).train()
+        # The stubs of torch know `memory_format` for tensors only.
+        self.module = module.to(device, memory_format=torch.channels_last).train()  # pyright: ignore[reportCallIssue]
         self.optimizer = torch.optim.Adam(self.module.parameters(), lr=config.learning_rate, betas=(0.9, 0.999))
         self.average = {name: value.detach().clone() for name, value in self.module.state_dict().items()}
         self.best = {name: value.clone() for name, value in self.average.items()}

@@ -87,12 +87,10 @@ def train(request: TrainRequest, *, watch: Sequence[Callable[[loop.Progress], No
 
 
 def transfer(module: nn.Module, weights: str) -> int:
-    """Copy every tensor of another network that has the same key and shape; returns how many. A model name or a file."""
+    """Copy every tensor of another network (a model name or a file) that has the same key and shape; returns how many."""
     _, _, other = load_module(weights, None)
     own = module.state_dict()
-    shared = {
-        key: value for key, value in other.state_dict().items() if key in own and own[key].shape == value.shape
-    }
+    shared = {key: value for key, value in other.state_dict().items() if key in own and own[key].shape == value.shape}
     if not shared:
         raise UsageError(f"init {weights!r} shares no tensor with this network; it can start nothing.")
     module.load_state_dict(own | shared)
@@ -112,7 +110,7 @@ def centre(pair: Pair, scale: int) -> Pair:
 def _score(variant: zoo.Variant, weights: dict[str, Tensor], pairs: list[Pair], device: torch.device) -> Scores:
     module = variant.build()
     module.load_state_dict({key: value.cpu() for key, value in weights.items()})
-    upscaler = Upscaler([EagerEngine(variant.name, Model(variant, module, device=device))])
+    upscaler = Upscaler([EagerEngine(Model(variant.name, variant, module, device=device))])
     return mean_scores(image.scores for image in score_pairs(upscaler, pairs))
 
 

@@ -46,7 +46,9 @@ class Interpolation(nn.Module):
         phases = [((phase + 0.5) / scale - 0.5) for phase in range(scale)]
         taps = torch.tensor([[kernel(tap - at) for tap in range(-support, support + 1)] for at in phases])
         taps = taps / taps.sum(1, keepdim=True)
-        weight = torch.einsum("ai,bj->abij", taps, taps).flatten(0, 1)[:, None]  # phase (row, column), tap (row, column)
+        weight = torch.einsum("ai,bj->abij", taps, taps).flatten(0, 1)[
+            :, None
+        ]  # phase (row, column), tap (row, column)
         self.register_buffer("weight", weight, persistent=False)
 
     def forward(self, lr: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """Lightweight CNN: about 46 K parameters, for speed first.
 
 Six 3 x 3 convolutions at low resolution (3 -> 32, 4 x 32 -> 32, 32 -> 3 s^2), PReLU between them, one PixelShuffle
-(Shi et al. 2016, ESPCN), and the input repeated underneath, so that the network only draws the detail (Wang et al. 2021,
-the SRVGGNetCompact of Real-ESRGAN). Nothing runs at high resolution: that is what makes it fast.
+(Shi et al. 2016, ESPCN), and the input repeated underneath, so that the network only draws the detail (Wang et al.
+2021, the SRVGGNetCompact of Real-ESRGAN). Nothing runs at high resolution: that is what makes it fast.
 
 Keys: head, body.N, tail (convolutions), act.N (PReLU).
 """
