@@ -7,9 +7,8 @@ import numpy.typing as npt
 
 from upscale_cli.metrics.fidelity import psnr, ssim
 
-BT601_LUMA = (
-    np.array([65.481, 128.553, 24.966]) / 255
-)  # studio range: Y in [16, 235] for 8-bit RGB, as MATLAB's rgb2ycbcr
+# Studio range, as MATLAB's rgb2ycbcr: Y in [16, 235] for 8-bit RGB.
+BT601_LUMA = np.array([65.481, 128.553, 24.966]) / 255
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,7 @@ def train(request: TrainRequest, *, watch: Sequence[Callable[[loop.Progress], No
 
 
 def transfer(module: nn.Module, weights: str) -> int:
-    """Copy every tensor of another network (a model name or a file) that has the same key and shape; returns how many."""
+    """Copy every tensor of the same key and shape from another network (a model name or a file); returns how many."""
     _, _, other = load_module(weights, None)
     own = module.state_dict()
     shared = {key: value for key, value in other.state_dict().items() if key in own and own[key].shape == value.shape}

@@ -121,10 +121,10 @@ def identify(shapes: Shapes, candidates: Iterable[Variant]) -> Variant:
         return exact[0]
     if exact:
         raise WeightsError(f"The tensors fit several networks: {', '.join(v.name for v in exact)}. Name one of them.")
-    shared = sorted(((len(found & items), variant.name) for variant, items in wanted.items()), reverse=True)
-    near = [f"{name} ({count} of {len(found)} tensors)" for count, name in shared[:3] if count]
-    nearest = f" Nearest: {', '.join(near)}." if near else ""
-    raise WeightsError(f"No network here has exactly these {len(found)} tensors.{nearest}")
+    nearest = sorted((len(found ^ items), variant.name, len(found & items)) for variant, items in wanted.items())
+    near = [f"{name} ({shared} of {len(found)} tensors)" for _, name, shared in nearest[:3] if shared]
+    hint = f" Nearest: {', '.join(near)}." if near else ""
+    raise WeightsError(f"No network here has exactly these {len(found)} tensors.{hint}")
 
 
 def save(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:

@@ -35,6 +35,8 @@ class VerifyResult:
     def complaint(self) -> str | None:
         """What is wrong, with both hashes, and the way out; None if the file is the pinned one."""
         if self.state == "absent":
+            if self.bundled:
+                return "missing from the installation. Reinstall upscale."
             return f"not on this machine. Fetch it with `upscale models fetch {self.name}`."
         if self.state == "corrupt":
             way_out = "Reinstall upscale." if self.bundled else f"Replace it with `upscale models fetch {self.name}`."
@@ -62,15 +64,12 @@ def locate(
     """
     if entry.source is None:
         raise WeightsError(_no_weights(entry))
-    paths = _candidates(entry, cache_dir)
-    for path in paths:
-        if _is_pinned(path, entry, cache_dir):
-            return path
+    path = local(entry, cache_dir=cache_dir)
+    if path is not None and _is_pinned(path, entry, cache_dir):
+        return path
     switch = _offline_switch(offline)
-    if paths and (switch or isinstance(entry.source, Bundled)):
+    if isinstance(entry.source, Bundled) or (path is not None and switch):
         raise WeightsError(f"{entry.name}: {verify(entry, cache_dir=cache_dir).complaint()}")
-    if isinstance(entry.source, Bundled):
-        raise WeightsError(f"The weights of {entry.name} are missing from the installation. Reinstall upscale.")
     if switch:
         raise WeightsError(
             f"{entry.name} is not on this machine and {switch} forbids to fetch it "
@@ -82,7 +81,16 @@ def locate(
 
 def local(entry: Entry, *, cache_dir: Path | None = None) -> Path | None:
     """The file a row has on this machine, unverified, or None. Never touches the network."""
-    return next(iter(_candidates(entry, cache_dir)), None)
+    match entry.source:
+        case Bundled(name):
+            path = BUNDLED / name
+        case Hub():
+            path = _cached(entry, cache_dir)
+            if not path.is_file():
+                return _hub_cached(entry.source)
+        case None:
+            return None
+    return path if path.is_file() else None
 
 
 def fetch(entry: Entry, *, cache_dir: Path | None = None, progress: Progress | None = None) -> Path:
@@ -116,20 +124,6 @@ def verify(entry: Entry, *, cache_dir: Path | None = None) -> VerifyResult:
 def megabytes(size: int | None) -> str:
     """A file size for people: `6.1 MB`."""
     return "-" if size is None else f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
-
-
-def _candidates(entry: Entry, cache_dir: Path | None) -> list[Path]:
-    """The places of a row that hold a file, best first."""
-    if isinstance(entry.source, Bundled):
-        path = BUNDLED / entry.source.path
-        return [path] if path.is_file() else []
-    if not isinstance(entry.source, Hub):
-        return []
-    own = _cached(entry, cache_dir)
-    if own.is_file():
-        return [own]
-    shared = _hub_cached(entry.source)
-    return [shared] if shared is not None else []
 
 
 def _cached(entry: Entry, cache_dir: Path | None) -> Path:

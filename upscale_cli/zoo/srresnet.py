@@ -2,7 +2,7 @@
 
 Ledig et al., Photo-Realistic Single Image Super-Resolution Using a Generative Adversarial Network, CVPR 2017,
 arXiv:1609.04802. 9 x 9 head and tail, residual blocks with BatchNorm and PReLU, PixelShuffle steps, tanh. Keys are
-those of leftthomas/SRGAN (MIT): block1.{0,1}, block<n>.{conv1,bn1,prelu,conv2,bn2}, then a 3 x 3 pair and the upsampling.
+those of leftthomas/SRGAN (MIT): block1.{0,1}, block<n>.{conv1,bn1,prelu,conv2,bn2}, a 3 x 3 pair, the upsampling.
 
 The network works on [-1, 1] and this module maps from and to [0, 1]. leftthomas' checkpoints read their input in
 [0, 1]: `signed_input=False`.
