@@ -118,7 +118,7 @@ def _finish(trainer: loop.Trainer, variant: zoo.Variant, folder: Path, scores: S
     weights = folder / "weights.safetensors"
     metadata = {
         "variant": variant.name,
-        "recipe": json.dumps(dataclasses.asdict(trainer.config)),
+        "config": json.dumps(dataclasses.asdict(trainer.config)),
         "step": str(trainer.best_step),
         "valid": json.dumps(dataclasses.asdict(scores)),
     }

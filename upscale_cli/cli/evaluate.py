@@ -1,0 +1,51 @@
+"""`upscale eval`: options in, one EvalRequest out."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from upscale_cli import render
+
+
+def evaluate(
+    data: Annotated[Path, typer.Option("--data", help="Folder of high-resolution images, or one image.")],
+    model: Annotated[str, typer.Option("-m", "--model", help="Model, row of the manifest, or weights file.")] = "edsr",
+    scale: Annotated[
+        int | None, typer.Option("-s", "--scale", help="Native scale; a row or a file has its own.")
+    ] = None,
+    lr: Annotated[
+        Path | None,
+        typer.Option("--lr", help="Folder of low-resolution images, paired by name; made by imresize without it."),
+    ] = None,
+    precision: Annotated[
+        str, typer.Option(help="fp32, bf16, fp16 or auto. Scores are taken in fp32 unless you ask.")
+    ] = "fp32",
+    device: Annotated[str, typer.Option("-d", "--device", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    tile_px: Annotated[int, typer.Option("-t", "--tile", help="Tile side in pixels; 0 is automatic.")] = 0,
+    csv_file: Annotated[Path | None, typer.Option("--csv", help="Also write a row an image to this file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Never fetch weights.")] = False,
+) -> None:
+    """Score a model: PSNR and SSIM on luma, PSNR on RGB, with the protocol they were taken by.
+
+    Example: `upscale eval -m edsr -s 4 --data Set5`
+    """
+    from upscale_cli.evaluate import EvalRequest
+    from upscale_cli.evaluate import evaluate as score
+
+    request = EvalRequest(
+        model=model,
+        data=data,
+        scale=scale,
+        lr=lr,
+        device=device,
+        precision=precision,
+        tile_px=tile_px,
+        offline=offline,
+    )
+    with render.EvaluationBar(quiet=as_json) as bar:
+        report = score(request, progress=bar.update)
+    if csv_file is not None:
+        render.write_scores(report, csv_file)
+    render.evaluation(report, as_json=as_json)
