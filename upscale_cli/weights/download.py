@@ -149,16 +149,16 @@ def _transfer(url: str, part_path: Path, *, size: int, progress: Progress | None
         return part.hash.hexdigest()
     finally:
         part.file.close()
+        if not part.done:
+            part_path.unlink()  # nothing to resume from
 
 
 def _request(url: str, part: _Part, *, progress: Progress | None, patience: Patience) -> _Setback | None:
     """One GET from where the part file ends. None if the body came to its end, a setback if it is worth another try."""
     # HTTPError: the base of the client's errors, whichever client (httpx, httpx2) this huggingface_hub brings.
     from huggingface_hub.errors import HTTPError  # pyright: ignore[reportPrivateImportUsage]
-    from huggingface_hub.utils import build_hf_headers
 
-    headers = build_hf_headers(library_name="upscale", library_version=__version__)
-    headers["Accept-Encoding"] = "identity"  # ranges and sizes are of the file, not of a compressed body
+    headers = _headers()
     if part.done:
         headers["Range"] = f"bytes={part.done}-"
     reached = False
@@ -236,6 +236,16 @@ def _address(source: Hub) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise WeightsError(f"HF_ENDPOINT is {endpoint!r}, which is no address. Set it to https://HOST, or unset it.")
     return hf_hub_url(source.repo_id, source.path, revision=source.revision, endpoint=endpoint.rstrip("/"))
+
+
+def _headers() -> dict[str, str]:
+    from huggingface_hub import constants, get_token
+
+    # Not build_hf_headers: it asks the hub for a list of agent names, to report the user's, before the first byte.
+    headers = {"User-Agent": f"upscale/{__version__}"}
+    headers["Accept-Encoding"] = "identity"  # ranges and sizes are of the file, not of a compressed body
+    token = None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token()
+    return headers | ({"Authorization": f"Bearer {token}"} if token else {})
 
 
 def _client() -> Any:
