@@ -45,7 +45,7 @@ class _Setback:
 
     cause: str
     reached: bool = True
-    wait_seconds: float | None = None
+    wait_seconds: float = 0  # at least, as the server asked
 
 
 def download(
@@ -139,12 +139,10 @@ def _transfer(url: str, part_path: Path, *, size: int, progress: Progress | None
             failures = 1 if part.done > before else failures + 1
             causes += [setback.cause] if setback.cause not in causes else []
             limit = patience.attempts if setback.reached else patience.unreachable_attempts
-            wait = setback.wait_seconds
-            if wait is None:
-                wait = min(patience.first_wait_seconds * 2 ** (failures - 1), patience.longest_wait_seconds)
-            if failures >= limit or wait > patience.longest_wait_seconds:
-                _give_up(url, part, causes, wait)
-            time.sleep(wait)
+            if failures >= limit or setback.wait_seconds > patience.longest_wait_seconds:
+                _give_up(url, part, causes, setback.wait_seconds)
+            backoff = min(patience.first_wait_seconds * 2 ** (failures - 1), patience.longest_wait_seconds)
+            time.sleep(max(backoff, setback.wait_seconds))
         part.finish()
         return part.hash.hexdigest()
     finally:
@@ -183,12 +181,12 @@ def _check_answer(response: Any, url: str, part: _Part) -> _Setback | None:
     status = response.status_code
     if status == 416 or (status == 206 and not _continues(response, part)):
         part.restart()
-        return _Setback(f"the server cannot resume at that byte (HTTP {status})", wait_seconds=0)
+        return _Setback(f"the server cannot resume at that byte (HTTP {status})")
     if status not in (200, 206):
         answer = f"{_host(url)} answered HTTP {status} {response.reason_phrase}{_reason(response)}"
         if status in PASSING:
             retry_after = response.headers.get("Retry-After", "")
-            return _Setback(answer, wait_seconds=float(retry_after) if retry_after.isdigit() else None)
+            return _Setback(answer, wait_seconds=float(retry_after) if retry_after.isdigit() else 0)
         raise WeightsError(f"{answer} for {url}. {_way_out(status)}")
     if status == 200:
         part.restart()
