@@ -40,7 +40,7 @@ class PatchSampler:
         self._chance = np.cumsum(area / area.sum())
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """LR and HR of one step, each N x 3 x P x P float32 in [0, 1]."""
+        """LR and HR of one step, each N x 3 x P x P uint8, channels last."""
         random = np.random.default_rng((self._config.seed, step))
         patches = [self._patch(random) for _ in range(self._config.batch)]
         return _to_tensor([patch.lr for patch in patches]), _to_tensor([patch.hr for patch in patches])
@@ -83,5 +83,5 @@ def _turn(image: Pixels, turns: int, *, flip: bool) -> Pixels:
 
 
 def _to_tensor(images: list[Pixels]) -> Tensor:
-    stack = torch.from_numpy(np.stack(images))  # N x H x W x 3: permuted, it is already channels-last
-    return stack.permute(0, 3, 1, 2).float().div_(255)
+    # Left in bytes: torch's own threads, started from this one as well, would take the cores from the step.
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
