@@ -140,9 +140,9 @@ def test_low_and_high_resolution_show_the_same_place(pairs: list[Pair]) -> None:
     assert (lr.shape, hr.shape) == ((4, 3, 16, 16), (4, 3, 32, 32))
     assert lr.is_contiguous(memory_format=torch.channels_last)
     for small, large in zip(lr, hr, strict=True):
-        again = imresize(large.permute(1, 2, 0).numpy(), 16, 16)
-        # Inside, where the patch's own border is out of the kernel's reach; the photograph was rounded to 8 bits twice.
-        assert again[2:-2, 2:-2] == pytest.approx(small.permute(1, 2, 0).numpy()[2:-2, 2:-2], abs=2.5 / 255)
+        again = imresize(large.permute(1, 2, 0).numpy(), 16, 16).astype(int)
+        # Inside, where the patch's own border is out of the kernel's reach; a turned patch rounds in another order.
+        assert np.abs(again - small.permute(1, 2, 0).numpy())[2:-2, 2:-2].max() <= 3
 
 
 def test_small_photographs_are_left_out(tmp_path: Path, spices: np.ndarray) -> None:
@@ -168,7 +168,7 @@ def loss_on(pair: Pair) -> Callable[[dict[str, Tensor]], float]:
     def validate(weights: dict[str, Tensor]) -> float:
         module = zoo.find(TINY.variant).build()
         module.load_state_dict(weights)
-        lr, hr = (torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255 for image in (pair.lr, pair.hr))
+        lr, hr = (torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 255 for image in (pair.lr, pair.hr))
         with torch.no_grad():
             return -float((module(lr) - hr).abs().mean())
 
