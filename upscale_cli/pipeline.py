@@ -1,0 +1,356 @@
+"""Jobs through read, enlarge and write, three at a time: one being decoded, one in the network, one being encoded.
+
+Owns the threads and how much may wait between them. Refuses paths to choose, collisions, journals and printing: a job
+comes with its target, a result goes out.
+"""
+
+import queue
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Thread
+from typing import Literal
+
+import numpy as np
+
+from upscale_cli.enlarge import Cost, Effort, Upscaler
+from upscale_cli.errors import InputError, UpscaleError
+from upscale_cli.lane import Clock, Lane, StoppedError
+from upscale_cli.media.encode import ImageSink
+from upscale_cli.media.frame import Frame
+from upscale_cli.media.image import DEFAULT_MAX_PIXELS, ImageInfo, ImageSource, shown
+from upscale_cli.media.metadata import Metadata
+
+__all__ = ["Cost", "Effort", "Event", "Job", "JobResult", "PictureOptions", "Upscaler", "process"]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One picture to make."""
+
+    source: Path
+    target: Path
+    format: str
+    """Pillow's name, `PNG`."""
+    height: int
+    """Of the output, upright."""
+    width: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PictureOptions:
+    """How pictures are read and written."""
+
+    depth: Literal["keep", "8", "16"] = "keep"
+    quality: int | None = None
+    max_pixels: int = DEFAULT_MAX_PIXELS
+    allow_truncated: bool = False
+    keep_metadata: bool = True
+    """False leaves only what the pixels mean (the colour profile) and how an animation loops."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobResult:
+    """What became of a job. With an `error` there is nothing new under the target's name."""
+
+    source: Path
+    target: Path
+    frames: int
+    seconds: float
+    """Time at work on it, reading, enlarging and writing; waiting for one another is left out."""
+    tile_px: int
+    """0 when no network ran."""
+    precision: str
+    retries: int
+    notes: tuple[str, ...]
+    error: str | None = None
+    in_pixels: int = 0
+    out_pixels: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """News for a progress display, told in the calling thread."""
+
+    job_index: int
+    fraction: float
+    """Of this job's enlargement, 0 to 1."""
+    finished: JobResult | None = None
+
+
+def process(
+    jobs: Iterable[Job],
+    upscaler: Upscaler,
+    options: PictureOptions | None = None,
+    *,
+    progress: Callable[[Event], None] | None = None,
+) -> Generator[JobResult]:
+    """Enlarge every picture; one result a job, in the order of the jobs, as soon as it is there.
+
+    A job that fails gives a result with an error and leaves nothing behind; the rest go on. Decoding runs ahead and
+    encoding behind in a thread each, `jobs` is iterated by the first. Leaving early, by closing the iterator or by
+    Ctrl-C, joins both threads, and no temporary file stays.
+    """
+    run = _Run(jobs, upscaler, options or PictureOptions(), progress)
+    try:
+        yield from run.results()
+    finally:
+        run.stop()
+
+
+@dataclass(slots=True, eq=False)
+class _Work:
+    """A job under way. Each thread writes fields of its own; the first error stays."""
+
+    index: int
+    job: Job
+    info: ImageInfo | None = None
+    metadata: Metadata = field(default_factory=Metadata)
+    reading: Clock = field(default_factory=Clock)
+    enlarging: Clock = field(default_factory=Clock)
+    writing: Clock = field(default_factory=Clock)
+    source_notes: tuple[str, ...] = ()
+    sink_notes: tuple[str, ...] = ()
+    effort: Effort = field(default_factory=Effort)
+    frames: int = 0
+    in_pixels: int = 0
+    out_pixels: int = 0
+    error: Exception | None = None
+
+    def fail(self, error: Exception) -> None:
+        self.error = self.error or error
+
+    def result(self) -> JobResult:
+        return JobResult(
+            source=self.job.source,
+            target=self.job.target,
+            frames=self.frames,
+            seconds=self.reading.seconds + self.enlarging.seconds + self.writing.seconds,
+            tile_px=self.effort.tile_px,
+            precision=self.effort.precision,
+            retries=self.effort.retries,
+            notes=tuple(dict.fromkeys((*self.source_notes, *self.effort.notes, *self.sink_notes))),
+            error=None if self.error is None else _message(self.error),
+            in_pixels=self.in_pixels,
+            out_pixels=self.out_pixels,
+        )
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, UpscaleError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "This machine has no memory for this picture. Close other programs, or use a smaller --scale."
+    # A codec met what its author did not foresee. It must not end a night's work, nor pass for the user's mistake.
+    return f"Unexpected {type(error).__name__}: {error}. Please report it with this file."
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Item:
+    """One frame on its way, or, without a frame, the end of its job."""
+
+    work: _Work
+    frame: Frame | None = None
+    bytes: int = 0
+
+
+class _Run:
+    """One call of process(): a reader thread, the calling thread with the network, a writer thread."""
+
+    def __init__(
+        self,
+        jobs: Iterable[Job],
+        upscaler: Upscaler,
+        options: PictureOptions,
+        progress: Callable[[Event], None] | None,
+    ) -> None:
+        self.jobs = jobs
+        self.upscaler = upscaler
+        self.options = options
+        self.progress = progress or (lambda _event: None)
+        self.sources: Lane[_Item] = Lane()
+        self.pictures: Lane[_Item] = Lane()
+        self.finished: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
+        self.threads = [
+            Thread(target=self._read, name="upscale-read"),
+            Thread(target=self._write, name="upscale-write"),
+        ]
+
+    def results(self) -> Iterator[JobResult]:
+        for thread in self.threads:
+            thread.start()
+        while (item := self.sources.get()) is not None:
+            self._enlarge(item)
+            del item  # its pixels would stay until the next one comes
+            while not self.finished.empty() and (work := self.finished.get()):
+                yield self._tell(work)
+        self.pictures.put(None)
+        while work := self.finished.get():
+            yield self._tell(work)
+        self.pictures.check()
+
+    def stop(self) -> None:
+        """End both threads, whatever they are doing, and wait for them."""
+        self.sources.close()
+        self.pictures.close()
+        for thread in self.threads:
+            if thread.ident is not None:
+                thread.join()
+
+    def _tell(self, work: _Work) -> JobResult:
+        result = work.result()
+        self.progress(Event(work.index, 1.0, result))
+        return result
+
+    def _enlarge(self, item: _Item) -> None:
+        """The calling thread's share: one frame through the network, and on to the writer."""
+        work, frame = item.work, item.frame
+        if frame is None:
+            self.pictures.put(item)
+            return
+        picture = None
+        if work.error is None:
+            work.enlarging.start()
+            try:
+                picture = self._enlarge_frame(work, frame)
+            except Exception as error:
+                work.fail(error)
+            finally:
+                work.enlarging.stop()
+        if picture is not None:
+            size = _frame_bytes(picture)
+            self.pictures.reserve(size)
+            self.pictures.put(_Item(work, picture, size))
+        self.sources.release(item.bytes)
+
+    def _enlarge_frame(self, work: _Work, frame: Frame) -> Frame:
+        job, info = work.job, work.info
+        assert info is not None  # a frame comes after its header
+
+        def tick(done: int, total: int) -> None:
+            self.progress(Event(work.index, (work.frames + done / total) / max(info.frames, work.frames + 1)))
+
+        # Pages of one file may differ in size; each is enlarged as much as the first.
+        height = max(1, round(frame.height * job.height / info.height))
+        width = max(1, round(frame.width * job.width / info.width))
+        source = _widened(frame) if self.options.depth == "16" else frame
+        picture = self.upscaler.enlarge(source, height, width, progress=tick)
+        work.effort += self.upscaler.effort
+        work.frames += 1
+        work.in_pixels += frame.height * frame.width
+        work.out_pixels += height * width
+        return picture
+
+    def _read(self) -> None:
+        """The reader thread: decode every job's frames, no further ahead than the lane has room."""
+        try:
+            for index, job in enumerate(self.jobs):
+                work = _Work(index, job)
+                try:
+                    self._read_job(work)
+                except StoppedError:
+                    raise
+                except Exception as error:
+                    work.fail(error)
+                self.sources.put(_Item(work))
+            self.sources.put(None)
+        except StoppedError:
+            return
+        except BaseException as error:  # of the iterable of jobs: the calling thread raises it
+            self.sources.close(error)
+
+    def _read_job(self, work: _Work) -> None:
+        options = self.options
+        work.reading.start()
+        with ImageSource(
+            work.job.source, max_pixels=options.max_pixels, allow_truncated=options.allow_truncated
+        ) as source:
+            info = work.info = source.info
+            size = info.height * info.width * (info.channels + info.alpha) * info.depth // 8
+            frames, found = source.frames(), 0
+            while work.error is None:
+                work.reading.stop()
+                self.sources.reserve(size)
+                work.reading.start()
+                frame = next(frames, None)
+                if frame is None:
+                    self.sources.release(size)
+                    break
+                found += 1
+                # Only now: decoding may have converted the colours, and then the profile is another.
+                work.metadata = source.metadata if options.keep_metadata else _bare(source.metadata)
+                self.sources.put(_Item(work, frame, size))
+                del frame
+            work.source_notes = tuple(source.notes)
+        work.reading.stop()
+        if not found and work.error is None:
+            raise InputError(f"{shown(work.job.source)}: holds no picture.")
+
+    def _write(self) -> None:
+        """The writer thread: encode every job's frames into one sink; a job that failed has its sink undone."""
+        try:
+            while (item := self.pictures.get()) is not None:
+                work, frames = item.work, self._frames(item)
+                del item
+                try:
+                    if work.error is None:
+                        self._write_job(work, frames)
+                except StoppedError:
+                    raise
+                except Exception as error:
+                    work.fail(error)
+                for _ in frames:  # what a failed sink did not take
+                    pass
+                self.finished.put(work)
+        except StoppedError:
+            pass
+        except BaseException as error:
+            self.pictures.close(error)
+        finally:
+            self.finished.put(None)
+
+    def _frames(self, item: _Item | None) -> Iterator[Frame]:
+        """The frames of one job up to its end; each gives its place back when the next is asked for."""
+        while item is not None and item.frame is not None:
+            yield item.frame
+            self.pictures.release(item.bytes)
+            clock = item.work.writing
+            clock.stop()
+            item = self.pictures.get()
+            clock.start()
+
+    def _write_job(self, work: _Work, frames: Iterator[Frame]) -> None:
+        job, options = work.job, self.options
+        metadata = work.metadata.for_output(job.width, job.height)
+        work.writing.start()
+        with ImageSink(
+            job.target,
+            format=job.format,
+            metadata=metadata,
+            depth=options.depth,
+            quality=options.quality,
+            pages=work.info.frames if work.info else 1,
+        ) as sink:
+            for frame in frames:
+                sink.write(frame)
+            if work.error is not None:
+                raise work.error  # it failed further up: the sink must not take its final name
+        work.writing.stop()
+        work.sink_notes = tuple(sink.notes)
+
+
+def _frame_bytes(frame: Frame) -> int:
+    return frame.color.nbytes + (0 if frame.alpha is None else frame.alpha.nbytes)
+
+
+def _widened(frame: Frame) -> Frame:
+    """The same in 16 bits, so that what the network makes of 8 is not rounded to 8 again."""
+    if frame.depth == 16:
+        return frame
+    alpha = None if frame.alpha is None else frame.alpha.astype(np.uint16) * 257
+    return Frame(color=frame.color.astype(np.uint16) * 257, alpha=alpha, seconds=frame.seconds)
+
+
+def _bare(metadata: Metadata) -> Metadata:
+    """What a picture needs to look the same, and nothing of who took it, where or when."""
+    return Metadata(icc=metadata.icc, loop=metadata.loop)
