@@ -1,0 +1,359 @@
+"""Pictures out: every format's limits, and `ImageSink`, under whose final name only whole files ever stand.
+
+Pillow encodes JPEG, WebP, AVIF, BMP, GIF and animations; PNG and TIFF have their own rooms, for 16 bits and EXIF.
+Whatever a format cannot hold is dropped with a note. Refuses several pictures where a format holds one, and sizes
+beyond a format's limit.
+"""
+
+import io
+import os
+import secrets
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Literal, Self
+
+import numpy as np
+from PIL import Image
+
+from upscale_cli.errors import OutputError
+from upscale_cli.media import exif as ifd
+from upscale_cli.media import png, tiff
+from upscale_cli.media.frame import Frame
+from upscale_cli.media.image import shown
+from upscale_cli.media.metadata import Metadata, icc_fault, icc_space
+from upscale_cli.media.pixels import on_white, to_depth
+
+EXTENSIONS = {
+    "jpg": "JPEG",
+    "jpeg": "JPEG",
+    "png": "PNG",
+    "tif": "TIFF",
+    "tiff": "TIFF",
+    "webp": "WEBP",
+    "avif": "AVIF",
+    "bmp": "BMP",
+    "gif": "GIF",
+}
+_DEEP = {"PNG", "TIFF"}
+_OPAQUE = {"JPEG", "BMP"}
+_ANIMATED = {"PNG", "WEBP", "AVIF", "GIF"}
+_MOST_PX = {"JPEG": 65500, "WEBP": 16383, "AVIF": 65536, "GIF": 65535}
+_QUALITY = {"JPEG": 95, "WEBP": 95, "AVIF": 90}
+_HELD = {  # fields of Metadata each format has a place for
+    "JPEG": {"icc", "exif", "xmp", "dpi", "iptc", "comment"},
+    "PNG": {"icc", "exif", "xmp", "dpi", "text", "comment", "loop"},
+    "TIFF": {"icc", "exif", "xmp", "dpi", "iptc"},
+    "WEBP": {"icc", "exif", "xmp", "loop"},
+    "AVIF": {"icc", "exif", "xmp"},
+    "BMP": {"dpi"},
+    "GIF": {"comment", "loop"},
+}
+_WORDS = {"icc": "colour profile", "exif": "EXIF", "xmp": "XMP", "iptc": "IPTC", "dpi": "resolution", "text": "text"}
+_SEGMENT_BYTES = 65533  # of one JPEG marker
+_SHOWN_MS = 100  # for a frame of an animation that has no time of its own
+
+
+def can_hold(format: str, *, depth: int = 8, alpha: bool = False, animated: bool = False, pages: int = 1) -> str | None:
+    """Why the format cannot hold such a picture whole, in words, or None.
+
+    Several pictures are told first: a sink refuses them. 16 bits and alpha it reduces with a note.
+    """
+    if animated and format not in _ANIMATED:
+        return f"{format} holds no animation; choose webp, png, gif or avif"
+    if pages > 1 and not animated and format != "TIFF":
+        return f"{format} holds one page; choose tiff"
+    if depth > 8 and format not in _DEEP:
+        return f"{format} holds 8 bits; choose png or tiff"
+    if alpha and format in _OPAQUE:
+        return f"{format} holds no transparency; choose png, webp or tiff"
+    return None
+
+
+def size_fault(format: str, width: int, height: int) -> str | None:
+    """Why the format cannot hold a picture of this size, in words, or None."""
+    most = _MOST_PX.get(format)
+    if most is not None and max(width, height) > most:
+        return f"{width} x {height} is too large: {format} holds at most {most} pixels a side. Choose png or tiff."
+    if format == "BMP" and width * height * 3 > 4_000_000_000:
+        return f"{width} x {height} is too large: BMP ends at 4 GB. Choose png or tiff."
+    return None
+
+
+class ImageSink:
+    """A picture being written. Use as a context manager; `write` frames of one picture, page by page or frame by frame.
+
+    The bytes go to a hidden temporary name in the target's folder, are flushed to the disk, and take the final name in
+    one step when the block ends well; after an exception nothing is left. TIFF pages are written as they come, the
+    frames of an animation are kept until the end. Orientation and size tags are corrected for the frames given. `depth`
+    keeps the frames' depth, or asks for 8 or 16 bits; `quality` is 1 to 100 (JPEG, WebP, AVIF; WebP at 100 is
+    lossless); `exclusive` refuses to replace a file; `pages` is how many are to come. `notes` says in a line each what
+    was dropped or reduced. Raises OutputError.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        format: str,
+        metadata: Metadata,
+        depth: Literal["keep", "8", "16"] = "keep",
+        quality: int | None = None,
+        exclusive: bool = False,
+        pages: int = 1,
+    ):
+        self.path = path
+        self.notes: list[str] = []
+        self._format = format
+        self._metadata = metadata
+        self._depth = depth
+        self._quality = quality if quality is not None else _QUALITY.get(format)
+        self._exclusive = exclusive
+        self._pages = pages
+        self._frames: list[Frame] = []
+        self._count = 0
+        self._temporary: Path | None = None
+        self._file: BinaryIO | None = None
+        self._tiff: tiff.PageWriter | None = None
+
+    def __enter__(self) -> Self:
+        # 59 characters are at most 236 bytes, so the name stays below the 255 that file systems allow
+        temporary = self.path.parent / f".{self.path.name[:59]}.{secrets.token_hex(4)}.part"
+        try:
+            # "x" and the user's own umask; tempfile would make the final file private
+            self._file = temporary.open("x+b")
+        except OSError as error:
+            raise self._fault(error) from error
+        self._temporary = temporary
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                self._finish()
+        except (OSError, ValueError, MemoryError) as fault:
+            raise self._fault(fault) from fault
+        finally:
+            self._remove()
+
+    def write(self, frame: Frame) -> None:
+        """Add a frame. Raises OutputError where the format cannot hold it at all; a lesser loss is noted."""
+        if fault := size_fault(self._format, frame.width, frame.height):
+            raise OutputError(f"{shown(self.path)}: {fault}")
+        if self._count and self._format != "TIFF" and (frame.seconds is None or self._format not in _ANIMATED):
+            animated = frame.seconds is not None
+            raise OutputError(f"{shown(self.path)}: {can_hold(self._format, animated=animated, pages=2)}.")
+        frame = self._reduced(frame)
+        if not self._count:
+            self._metadata = self._fitting(frame)
+        self._count += 1
+        if self._format != "TIFF":
+            self._frames.append(frame)
+            return
+        if frame.seconds is not None:
+            self._note("TIFF holds no delays between frames: dropped")
+        try:
+            self._write_page(frame)
+        except (OSError, ValueError) as error:
+            raise self._fault(error) from error
+
+    def _fault(self, error: Exception) -> OutputError:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or "out of memory"
+        return OutputError(f"{shown(self.path)} cannot be written: {reason}.")
+
+    def _note(self, note: str) -> None:
+        if note not in self.notes:
+            self.notes.append(note)
+
+    # --- what the format can hold ----------------------------------------------------------------------------------
+
+    def _reduced(self, frame: Frame) -> Frame:
+        color, alpha = frame.color, frame.alpha
+        if alpha is not None and self._format in _OPAQUE:
+            color, alpha = on_white(color, alpha), None
+            self._note(f"{self._format} holds no transparency: placed on white")
+        depth = frame.depth if self._depth == "keep" else int(self._depth)
+        if depth > 8 and self._format not in _DEEP:
+            self._note(f"{self._format} holds 8 bits: reduced from {depth} bits")
+            depth = 8
+        color = to_depth(color, depth)
+        return Frame(color, None if alpha is None else to_depth(alpha, depth), frame.seconds)
+
+    def _fitting(self, first: Frame) -> Metadata:
+        """The metadata for these pixels in this format; what has no place is noted."""
+        found = self._metadata.for_output(first.width, first.height)
+        held = _HELD[self._format]
+        lost = {name for name in ("icc", "exif", "xmp", "iptc", "dpi") if getattr(found, name) and name not in held}
+        if found.exif is not None and "exif" in held:
+            lost -= {"dpi"}  # EXIF carries the resolution as well
+        text = tuple(pair for pair in found.text if "text" in held or ("comment" in held and pair[0] == "Comment"))
+        if len(text) < len(found.text):
+            lost.add("text")
+        if lost:
+            names = ", ".join(_WORDS[name] for name in _WORDS if name in lost)
+            self._note(f"{self._format} has no place for {names}: dropped")
+        found = replace(found, text=text, **{name: None for name in lost if name != "text"})
+        return self._within_segments(replace(found, icc=self._icc(found.icc, first)))
+
+    def _icc(self, icc: bytes | None, first: Frame) -> bytes | None:
+        if icc is None:
+            return None
+        fault = icc_fault(icc)
+        # WebP and GIF have no grey: what is stored there is RGB
+        wanted = "GRAY" if first.channels == 1 and self._format != "WEBP" else "RGB"
+        if fault is None and icc_space(icc) != wanted:
+            fault = f"it is for {icc_space(icc)}, the picture is {'grey' if wanted == 'GRAY' else 'RGB'}"
+        if fault is not None:
+            self._note(f"colour profile dropped: {fault}")
+            return None
+        return icc
+
+    def _within_segments(self, found: Metadata) -> Metadata:
+        if self._format != "JPEG":
+            return found
+        for name, overhead in (("exif", 6), ("xmp", 29), ("iptc", 40)):
+            value = getattr(found, name)
+            if value is not None and len(value) + overhead > _SEGMENT_BYTES:
+                self._note(f"{_WORDS[name]} dropped: its {len(value):,} bytes are more than a JPEG segment holds")
+                found = replace(found, **{name: None})
+        return found
+
+    # --- bytes -----------------------------------------------------------------------------------------------------
+
+    def _write_page(self, frame: Frame) -> None:
+        assert self._file is not None
+        pixels = _joined(frame)
+        if self._tiff is None:
+            expected = pixels.nbytes * max(1, self._pages)
+            self._tiff = tiff.PageWriter(self._file, metadata=self._metadata, bytes_expected=expected)
+        self._tiff.write(pixels)
+
+    def _encoded(self) -> Iterable[bytes]:
+        if self._format == "PNG" and len(self._frames) == 1:
+            return png.encode(_joined(self._frames[0]), self._metadata)
+        buffer = io.BytesIO()  # Pillow does not notice when a disk takes only part of its last block; Python does
+        images = [_pillow(frame) for frame in self._frames]
+        if self._format == "GIF":
+            images = [self._palette(image) for image in images]
+        options = self._options()
+        if len(images) > 1:
+            options |= self._animation()
+            options |= {"save_all": True, "append_images": images[1:]}
+        images[0].save(buffer, self._format, **options)
+        return [buffer.getvalue()]
+
+    def _options(self) -> dict[str, object]:
+        """Pillow's arguments for one picture."""
+        meta, options = self._metadata, {}
+        if self._quality is not None:
+            options["quality"] = self._quality
+        if self._format in ("JPEG", "AVIF") and self._frames[0].channels == 3:
+            options["subsampling"] = "4:4:4"
+        if self._format == "WEBP" and self._quality == 100:
+            options |= {"lossless": True, "exact": True, "quality": 50}  # for lossless, quality means effort
+        if meta.icc is not None:
+            options["icc_profile"] = meta.icc
+        if meta.exif is not None:
+            if self._format == "JPEG":
+                options["exif"] = ifd.PREFIX + meta.exif
+            elif self._format == "AVIF":  # it would take an orientation out by writing the whole block anew
+                options["exif"] = ifd.without_orientation(meta.exif)
+            else:
+                options["exif"] = meta.exif
+        if meta.xmp is not None:
+            options["xmp"] = meta.xmp
+        if meta.dpi is not None:
+            options["dpi"] = meta.dpi
+        if meta.iptc is not None:
+            options["extra"] = _photoshop_segment(meta.iptc)
+        for _, text in meta.text:
+            options["comment"] = text.encode("utf-8", "replace")[:_SEGMENT_BYTES]
+        return options
+
+    def _animation(self) -> dict[str, object]:
+        delays = [_SHOWN_MS if frame.seconds is None else round(frame.seconds * 1000) for frame in self._frames]
+        options: dict[str, object] = {"duration": delays}
+        loop = self._metadata.loop
+        if self._format == "GIF":
+            options["disposal"] = 2 if any(frame.alpha is not None for frame in self._frames) else 0
+            if loop is not None and loop != 1:
+                options["loop"] = loop
+        elif self._format in ("PNG", "WEBP"):
+            options["loop"] = 1 if loop is None else loop
+        return options
+
+    def _palette(self, image: Image.Image) -> Image.Image:
+        """256 colours, or 255 and a transparent one: GIF knows alpha only as on or off."""
+        if "A" not in image.mode:
+            return image if image.mode == "L" else _quantised(image, 256)
+        rgba = image.convert("RGBA")
+        alpha = np.asarray(rgba.getchannel("A"))
+        if ((alpha > 0) & (alpha < 255)).any():
+            self._note("GIF holds no half transparency: made on or off")
+        indexed = _quantised(rgba.convert("RGB"), 255)
+        indexed.paste(255, mask=Image.fromarray(np.where(alpha < 128, np.uint8(255), np.uint8(0))))
+        palette = (indexed.getpalette() or [])[: 255 * 3]
+        indexed.putpalette(palette + [0] * (768 - len(palette)))
+        indexed.info["transparency"] = 255
+        return indexed
+
+    def _finish(self) -> None:
+        if not self._count:
+            raise OutputError(f"{shown(self.path)} cannot be written: there is no picture to write.")
+        assert self._file is not None
+        assert self._temporary is not None
+        if self._tiff is None:
+            for piece in self._encoded():
+                self._file.write(piece)
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        if self._exclusive:
+            self._link()
+        else:
+            os.replace(self._temporary, self.path)  # noqa: PTH105  the one call that is atomic everywhere
+            self._temporary = None
+
+    def _link(self) -> None:
+        """Take the final name only if nobody has it."""
+        assert self._temporary is not None
+        try:
+            os.link(self._temporary, self.path)
+        except FileExistsError as error:
+            raise OutputError(f"{shown(self.path)} exists. Use --overwrite, or choose another -o.") from error
+
+    def _remove(self) -> None:
+        if self._file is not None and not self._file.closed:
+            try:
+                self._file.close()
+            except OSError:  # a full disk refuses the rest of the buffer once more; the file goes anyway
+                self._note("the unfinished file was removed")
+        if self._temporary is not None:
+            self._temporary.unlink(missing_ok=True)
+            self._temporary = None
+
+
+def _joined(frame: Frame) -> np.ndarray:
+    """H x W x (C + alpha)."""
+    return frame.color if frame.alpha is None else np.concatenate([frame.color, frame.alpha[..., None]], 2)
+
+
+def _pillow(frame: Frame) -> Image.Image:
+    pixels = _joined(frame)
+    return Image.fromarray(np.ascontiguousarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels))
+
+
+def _quantised(image: Image.Image, colors: int) -> Image.Image:
+    palette = image.quantize(colors, Image.Quantize.MEDIANCUT)
+    return image.quantize(colors, palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
+
+
+def _photoshop_segment(iptc: bytes) -> bytes:
+    """The JPEG segment in which IPTC records travel (Adobe Photoshop file formats, image resource 0x0404)."""
+    body = (
+        b"Photoshop 3.0\x00" + b"8BIM\x04\x04\x00\x00" + len(iptc).to_bytes(4, "big") + iptc + b"\0" * (len(iptc) % 2)
+    )
+    return b"\xff\xed" + (len(body) + 2).to_bytes(2, "big") + body

@@ -1,0 +1,375 @@
+"""Pictures in: what a file holds (`probe`) and its frames, upright, with nothing lost silently (`ImageSource`).
+
+Pillow opens everything first, from an allow-list by content, with the pixel limit checked before any pixel is decoded,
+and its `load()` is the test for truncation; 16-bit PNG pixels then come from OpenCV and deep TIFF pixels from tifffile,
+because Pillow cuts them to 8 bits without a word. Refuses whatever is not on the list; never starts another program.
+"""
+
+import os
+import stat
+import struct
+import threading
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import cv2
+import numpy as np
+import tifffile
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+from upscale_cli.errors import InputError
+from upscale_cli.media import exif as ifd
+from upscale_cli.media import png, sniff, tiff
+from upscale_cli.media.frame import Frame
+from upscale_cli.media.metadata import Metadata, icc_fault, orientation
+from upscale_cli.media.pixels import GREY_MODES, Pixels, from_pillow, upright
+
+FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "AVIF", "BMP", "GIF")
+DEFAULT_MAX_PIXELS = 200_000_000
+
+# Three of Pillow's settings hold for the whole process (pixel limit, truncation, warnings); one reader at a time may
+# change them.
+_PILLOW = threading.RLock()
+# What damaged files make Pillow, tifffile, zlib and OpenCV raise.
+_DECODE_ERRORS = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    LookupError,
+    TypeError,
+    ArithmeticError,
+    struct.error,
+    zlib.error,
+    tifffile.TiffFileError,
+    cv2.error,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInfo:
+    """What the header says. The size is that of the upright picture; channels 1 (grey) or 3, alpha not counted."""
+
+    path: Path
+    format: str
+    width: int
+    height: int
+    frames: int
+    depth: int
+    channels: int
+    alpha: bool
+    animated: bool
+    notes: tuple[str, ...] = ()
+
+
+def probe(path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> ImageInfo:
+    """What the picture is, from its header alone. Raises InputError for what is no picture of an allowed kind."""
+    with ImageSource(path, max_pixels=max_pixels) as source:
+        return source.info
+
+
+def shown(path: Path) -> str:
+    """A path as it can be printed anywhere: bytes that are no text are escaped."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
+
+
+class ImageSource:
+    """An open picture. Use as a context manager; `frames()` may be walked once or often.
+
+    `info` is there at once; `metadata` and `notes` (one line for each thing dropped or converted) are complete after
+    the frames were read. Raises InputError, on opening or reading, with the path, the reason and the way out.
+    """
+
+    def __init__(self, path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS, allow_truncated: bool = False):
+        self.path = path
+        self.notes: list[str] = []
+        self._max_pixels = max_pixels
+        self._allow_truncated = allow_truncated
+        self._metadata: Metadata | None = None
+        self._converted_icc: bytes | None = None
+        self._image: Image.Image | None = None
+        self._tiff: tifffile.TiffFile | None = None
+        self._pages: list[tifffile.TiffPage] = []
+        self._head = self._first_bytes()
+        try:
+            with self._reading():
+                self.info = self._open_tiff() if self._head[:4] in sniff.TIFF_MAGIC else self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._image is not None:
+            self._image.close()
+        if self._tiff is not None:
+            self._tiff.close()
+
+    @property
+    def metadata(self) -> Metadata:
+        """As the file has it; a sink corrects orientation and sizes. Faulty parts are left out with a note."""
+        if self._metadata is None:
+            with self._reading():
+                self._metadata = self._checked(self._raw_metadata())
+        return self._metadata
+
+    def frames(self) -> Iterator[Frame]:
+        """The frames, upright, RGB or grey, alpha straight. Those of an animation are whole canvases."""
+        for index in range(self.info.frames):
+            with self._reading():
+                frame = self._tiff_frame(index) if self._pages else self._frame(index)
+            yield frame
+
+    def _fault(self, reason: str) -> InputError:
+        return InputError(f"{shown(self.path)}: {reason}")
+
+    def _note(self, note: str) -> None:
+        if note not in self.notes:
+            self.notes.append(note)
+
+    def _first_bytes(self) -> bytes:
+        try:
+            if not stat.S_ISREG(os.stat(self.path).st_mode):  # noqa: PTH116  a path that is no file must not be opened
+                raise self._fault("is not a file.")
+            with self.path.open("rb") as file:
+                head = file.read(4096)
+        except OSError as error:
+            raise self._fault(f"cannot be read: {error.strerror}.") from error
+        if reason := sniff.refusal(head, self.path.suffix):
+            raise self._fault(reason)
+        return head
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Pillow quiet, with our limits, and its errors in our words."""
+        with _PILLOW, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            before = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES
+            # Pillow raises above twice its limit; the exact check is ours
+            Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = self._max_pixels, self._allow_truncated
+            try:
+                yield
+            except Image.DecompressionBombError as error:
+                raise self._fault(
+                    f"has more than {self._max_pixels:,} pixels. Raise the limit with --max-pixels if you trust it."
+                ) from error
+            except UnidentifiedImageError as error:
+                raise self._fault("is not a picture, or is damaged beyond recognition.") from error
+            except MemoryError as error:
+                raise self._fault("needs more memory than there is.") from error
+            except _DECODE_ERRORS as error:
+                raise self._fault(self._reason(error)) from error
+            finally:
+                Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = before
+
+    def _reason(self, error: Exception) -> str:
+        text = str(error).strip().rstrip(".") or type(error).__name__
+        if "truncated" not in text.lower() and not isinstance(error, EOFError):
+            return f"cannot be decoded: {text}."
+        if self._allow_truncated:
+            return f"is truncated, and nothing could be salvaged ({text})."
+        return f"is truncated ({text}). Get the whole file, or salvage what is there with --allow-truncated."
+
+    def _check_pixels(self, width: int, height: int) -> None:
+        if width < 1 or height < 1:
+            raise self._fault(f"is not a picture: its header says {width} x {height} pixels.")
+        if width * height > self._max_pixels:
+            raise self._fault(
+                f"has {width} x {height} = {width * height:,} pixels, more than the limit of {self._max_pixels:,}. "
+                "Raise it with --max-pixels if you trust the file."
+            )
+
+    # --- everything but TIFF -------------------------------------------------------------------------------------
+
+    def _open(self) -> ImageInfo:
+        image = self._image = Image.open(self.path, formats=FORMATS)
+        name = "JPEG" if image.format == "MPO" else str(image.format)
+        frames = 1 if name in ("JPEG", "BMP") else getattr(image, "n_frames", 1)
+        if image.format == "MPO":
+            self._note("holds several pictures (MPO): the first is used")
+        self._first = 0
+        if name == "PNG" and image.info.get("default_image") and frames > 1:
+            self._first, frames = 1, frames - 1
+            self._note("the still picture for programs without animation is left out")
+        self._png_depth = self._head[24] if name == "PNG" else 8
+        deep = image.mode.startswith(("I", "F")) or (self._png_depth == 16 and frames == 1)
+        if self._png_depth == 16 and frames > 1:
+            self._note("16-bit animation read at 8 bits")
+            deep = False
+        if name == "AVIF" and (bits := sniff.avif_depth(self.path)) > 8:
+            self._note(f"{bits}-bit AVIF read at 8 bits")
+        self._check_pixels(*image.size)
+        self._turn = self._orientation()
+        width, height = image.size if self._turn < 5 else image.size[::-1]
+        return ImageInfo(
+            self.path,
+            name,
+            width,
+            height,
+            frames,
+            16 if deep else 8,
+            1 if image.mode in GREY_MODES else 3,
+            image.has_transparency_data,
+            frames > 1,
+            tuple(self.notes),
+        )
+
+    def _block(self) -> bytes | None:
+        """The EXIF block, wherever the format has put it."""
+        assert self._image is not None
+        if self._image.format == "PNG":  # it may stand behind the pixels, where Pillow has not looked yet
+            with self.path.open("rb") as file:
+                found = [data for kind, data in png.chunks(file, skip=frozenset({b"IDAT", b"fdAT"})) if kind == b"eXIf"]
+            if found:
+                return ifd.bare(found[0])
+            if old := self._image.info.get("Raw profile type exif"):  # ImageMagick's hexadecimal text
+                return ifd.bare(bytes.fromhex("".join(str(old).split("\n")[3:])))
+        block = self._image.info.get("exif")
+        return ifd.bare(block) if block else None
+
+    def _xmp(self) -> bytes | None:
+        assert self._image is not None
+        xmp = self._image.info.get("xmp")
+        return xmp.encode() if isinstance(xmp, str) else xmp
+
+    def _orientation(self) -> int:
+        try:
+            return orientation(self._block(), self._xmp())
+        except ValueError:
+            return 1  # the damaged block is noted where the metadata are read
+
+    def _raw_metadata(self) -> Metadata:
+        if self._tiff is not None:
+            with self.path.open("rb") as file:
+                return tiff.metadata(file)
+        image = self._image
+        assert image is not None
+        if image.format == "PNG" and self.info.frames == 1:
+            image.load()  # text may stand behind the pixels
+        info = image.info
+        dpi = info.get("dpi")
+        text = [(key, str(value)) for key, value in getattr(image, "text", {}).items() if _is_text(key)]
+        if comment := info.get("comment"):
+            text.append(("Comment", comment.decode("utf-8", "replace") if isinstance(comment, bytes) else str(comment)))
+        photoshop = info.get("photoshop")
+        iptc = photoshop.get(0x0404) if isinstance(photoshop, dict) else None
+        return Metadata(
+            icc=info.get("icc_profile") or None,
+            exif=self._block(),
+            xmp=self._xmp() or None,
+            dpi=(float(dpi[0]), float(dpi[1])) if dpi and all(value > 0 for value in dpi) else None,
+            loop=info.get("loop") if self.info.animated else None,
+            iptc=iptc,
+            text=tuple(text),
+        )
+
+    def _checked(self, found: Metadata) -> Metadata:
+        icc, exif = found.icc, found.exif
+        if icc is not None and (fault := icc_fault(icc)):
+            self._note(f"colour profile dropped: {fault}")
+            icc = None
+        if exif is not None:
+            try:
+                ifd.for_output(exif, 1, 1)
+            except ValueError as error:
+                self._note(f"EXIF dropped: it is damaged ({error})")
+                exif = None
+        dpi = found.dpi if found.dpi is None or all(0 < value < 1e6 for value in found.dpi) else None
+        return Metadata(icc, exif, found.xmp, dpi, found.loop, found.iptc, found.text)
+
+    def _frame(self, index: int) -> Frame:
+        image = self._image
+        assert image is not None
+        icc = self.metadata.icc
+        if self.info.frames > 1:
+            image.seek(index + self._first)
+        image.load()
+        seconds = image.info.get("duration", 0) / 1000 if self.info.animated else None
+        deep = self.info.depth == 16 and self._png_depth == 16
+        pixels = self._deep_png(image) if deep else from_pillow(image, icc)
+        return self._finish(pixels, self._turn, seconds)
+
+    def _deep_png(self, image: Image.Image) -> Pixels:
+        if image.mode.startswith("I;16"):
+            return from_pillow(image, None)  # 16-bit grey is the one deep kind that Pillow keeps
+        with self.path.open("rb") as file:
+            data = png.bare(file)
+        array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        if array is None or array.dtype != np.uint16 or array.shape[:2] != image.size[::-1]:
+            raise ValueError("its 16-bit pixels are damaged")
+        grey = self._head[25] in (0, 4)
+        color = array[..., 2:3] if grey else array[..., 2::-1]
+        alpha = np.ascontiguousarray(array[..., 3]) if array.shape[2] == 4 else None
+        return Pixels(np.ascontiguousarray(color), alpha)
+
+    def _finish(self, pixels: Pixels, turn: int, seconds: float | None) -> Frame:
+        for note in pixels.notes:
+            self._note(note)
+        if pixels.icc is not None:
+            known = self.metadata
+            self._metadata = Metadata(pixels.icc, known.exif, known.xmp, known.dpi, known.loop, known.iptc, known.text)
+        alpha = None if pixels.alpha is None else upright(pixels.alpha, turn)
+        return Frame(upright(pixels.color, turn), alpha, seconds)
+
+    # --- TIFF ----------------------------------------------------------------------------------------------------
+
+    def _open_tiff(self) -> ImageInfo:
+        self._tiff = tifffile.TiffFile(self.path)
+        self._pages = tiff.pages(self._tiff)
+        if not self._pages:
+            raise self._fault("is a TIFF file without a picture.")
+        page = self._pages[0]
+        self._check_pixels(page.imagewidth, page.imagelength)
+        width, height = page.imagewidth, page.imagelength
+        if tiff.orientation(page) >= 5:
+            width, height = height, width
+        return ImageInfo(
+            self.path,
+            "TIFF",
+            width,
+            height,
+            len(self._pages),
+            tiff.depth(page),
+            tiff.channels(page),
+            tiff.has_alpha(page),
+            False,
+            tuple(self.notes),
+        )
+
+    def _tiff_frame(self, index: int) -> Frame:
+        page = self._pages[index]
+        self._check_pixels(page.imagewidth, page.imagelength)
+        if not self._allow_truncated:
+            tiff.check_complete(page, self.path.stat().st_size)
+        if tiff.depth(page) == 8 and (pixels := self._eight_bit_page(page)) is not None:
+            return self._finish(pixels, 1, None)
+        return self._finish(tiff.decode(page, page.index, self.metadata.icc), 1, None)
+
+    def _eight_bit_page(self, page: tifffile.TiffPage) -> Pixels | None:
+        """By Pillow, which turns it upright; None where it does not know the arrangement of samples."""
+        try:
+            image = Image.open(self.path, formats=("TIFF",))
+        except UnidentifiedImageError:
+            return None
+        with image:
+            image.seek(page.index)
+            image.load()
+            return from_pillow(image, self.metadata.icc)
+
+
+def _is_text(key: str) -> bool:
+    """Text a person wrote; not the containers of other metadata."""
+    return key != "XML:com.adobe.xmp" and not key.startswith("Raw profile type")
