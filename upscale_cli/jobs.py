@@ -1,0 +1,413 @@
+"""From what the user asked for to a list of jobs: which pictures, networks and outputs, and what is done already.
+
+Owns every decision that is made before work starts. Reads headers and journals; writes nothing and loads no network.
+"""
+
+import hashlib
+import json
+import math
+import os
+import shutil
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import combinations_with_replacement
+from pathlib import Path
+from typing import Literal
+
+from upscale_cli.errors import InputError, OutputError, UsageError
+from upscale_cli.journal import Journal, results_in
+from upscale_cli.manifest import load_manifest
+from upscale_cli.media.encode import EXTENSIONS, can_hold, size_fault
+from upscale_cli.media.image import ImageInfo, probe
+from upscale_cli.media.paths import (
+    PICTURE_SUFFIXES,
+    Found,
+    Listing,
+    choose_targets,
+    fill_template,
+    find_pictures,
+    shorten,
+    shown,
+)
+from upscale_cli.pipeline import Job
+from upscale_cli.request import DEFAULT_NAME, RunRequest
+
+State = Literal["todo", "done", "skipped", "failed"]
+
+MOST_PIXELS = 2**31  # of an output; the arrays of larger ones overflow in more than one codec
+BYTES_PER_BYTE = {"JPEG": 0.15, "WEBP": 0.1, "AVIF": 0.1, "PNG": 0.7, "TIFF": 0.8}
+"""Of pixels, about, when written as a file; a photograph at usual quality."""
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A network of one native scale: what `open_engine` takes, and what tells its weights from any others."""
+
+    name: str
+    scale: int
+    identity: str
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One input and what becomes of it."""
+
+    source: Path
+    state: State
+    reason: str = ""
+    notes: tuple[str, ...] = ()
+    info: ImageInfo | None = None
+    job: Job | None = None
+    stages: tuple[Network, ...] = ()
+    """The networks it goes through, one after another."""
+    folder: Path = Path()
+    """Where the journal is that it is noted in."""
+    settings: str = ""
+    """Fingerprint for the journal."""
+    losses: tuple[str, ...] = ()
+    """What the wanted format cannot hold; said again, and better, by what writes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that is to be done, decided."""
+
+    request: RunRequest
+    items: tuple[Item, ...]
+    warnings: tuple[str, ...]
+
+    def having(self, state: State) -> tuple[Item, ...]:
+        """The items in one state."""
+        return tuple(item for item in self.items if item.state == state)
+
+    def journals(self) -> dict[Path, Journal]:
+        """The journals of this plan's output folders, read now."""
+        return {folder: Journal(folder) for folder in {item.folder for item in self.items if item.job}}
+
+
+def plan_stages(wanted: float, natives: Iterable[int]) -> tuple[int, ...]:
+    """The native scales to run in a row so that their product reaches `wanted`: the least work, then the least excess.
+
+    Work is counted in pixels that enter a network. UsageError where networks of scale 1 cannot reach it.
+    """
+    scales = sorted(set(natives))
+    enough = wanted * (1 - 1e-9)  # a square root of megapixels may come out a rounding above a native scale
+    if scales[-1] == 1 < enough:
+        raise UsageError("This model does not enlarge. Choose another (`upscale models list`), or --scale 1.")
+    count = 1
+    while scales[-1] ** count < enough:
+        count += 1
+    chains = (chain for chain in combinations_with_replacement(scales, count) if math.prod(chain) >= enough)
+    return min(chains, key=lambda chain: (_work(chain), math.prod(chain)))
+
+
+def _work(chain: Sequence[int]) -> int:
+    return sum(math.prod(chain[:place]) ** 2 for place in range(len(chain)))
+
+
+def find_networks(model: str) -> tuple[Network, ...]:
+    """The networks `--model` stands for: a family's, one row of the manifest, or a weights file.
+
+    UsageError for a name nobody knows, WeightsError for a file that is no network's weights.
+    """
+    manifest = load_manifest()
+    rows = [entry for entry in manifest.entries if entry.name == model] or manifest.family(model)
+    if rows:
+        rows = [entry for entry in rows if entry.usable] or rows  # without any, opening one says what is missing
+        return tuple(Network(entry.name, entry.scale, entry.sha256 or entry.variant) for entry in rows)
+    # Imports torch, which a name of the manifest does not need at this point.
+    from upscale_cli.weights.download import sha256_of
+    from upscale_cli.weights.loading import names_file, variant_of_file
+
+    if not names_file(model):
+        manifest.find(model)  # raises, with the nearest name
+    return (Network(model, variant_of_file(Path(model)).scale, sha256_of(Path(model))),)
+
+
+def plan(request: RunRequest, *, progress: Callable[[int, int], None] | None = None) -> Plan:
+    """Decide everything: list the inputs, read their headers, choose networks, formats and names, ask the journals.
+
+    `progress(done, total)` follows the reading of headers. Raises UsageError for a request that cannot mean anything
+    or names no picture, OutputError for an output folder that cannot be written, WeightsError for an unsound weights
+    file. What is wrong with one picture is that item's reason.
+    """
+    listing = find_pictures(
+        request.inputs, recursive=request.recursive, leave_out=request.output, results_in=results_in
+    )
+    if not listing.pictures:
+        raise UsageError(_nothing(request, listing))
+    single = _single_output(request, len(listing.pictures))
+    if request.output is not None:
+        reason = cannot_write(request.output.parent if single else request.output)
+        if reason:
+            raise OutputError(f"{reason}. Choose another output folder with -o.")
+    networks = find_networks(request.network.model)
+    entries: list[Item | _Draft] = []
+    for count, found in enumerate(listing.pictures, start=1):
+        try:
+            entries.append(_draft(found, request, single))
+        except InputError as error:
+            entries.append(Item(found.path, "failed", without_name(str(error), found.path)))
+        if progress:
+            progress(count, len(listing.pictures))
+    drafts = [entry for entry in entries if isinstance(entry, _Draft)]
+    settled = iter(_settle(drafts, request, networks, single))
+    items = [next(settled) if isinstance(entry, _Draft) else entry for entry in entries]
+    items += [
+        Item(refused.path, "failed" if refused.failed else "skipped", refused.reason) for refused in listing.refused
+    ]
+    decided = decide(Plan(request, tuple(items), ()))
+    return replace(decided, warnings=tuple(_warnings(decided, listing)))
+
+
+def decide(plan: Plan) -> Plan:
+    """The plan with every job's state by what is on the disk now; asked again when the output folders are locked."""
+    journals = plan.journals()
+    inputs = {key for item in plan.items if item.job and (key := _identity(item.source))}
+    items = [
+        _decide(item, item.job, journals[item.folder], plan.request, inputs) if item.job else item
+        for item in plan.items
+    ]
+    return replace(plan, items=tuple(items))
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """A picture whose output is decided but for its name."""
+
+    found: Found
+    info: ImageInfo
+    height: int
+    width: int
+    factor: float
+    format: str
+    suffix: str
+    notes: tuple[str, ...] = ()
+    losses: tuple[str, ...] = ()
+
+
+def _single_output(request: RunRequest, pictures: int) -> Path | None:
+    """The output file, where `-o` names one."""
+    output = request.output
+    if output is None or output.is_dir():
+        return None
+    ending = _ending(output)
+    if ending not in EXTENSIONS:
+        if output.suffix.lower() in PICTURE_SUFFIXES:
+            known = ", ".join(EXTENSIONS)
+            raise UsageError(f"{shown(output)}: {ending} cannot be written. Choose one of {known}, or a folder.")
+        return None
+    if pictures != 1:
+        raise UsageError(f"{shown(output)} is one file, but there are {pictures} pictures. Give -o a folder.")
+    if request.format is not None and EXTENSIONS[request.format] != EXTENSIONS[ending]:
+        raise UsageError(f"{shown(output)} is no {request.format} file. Leave out --format, or give -o a folder.")
+    if request.name != DEFAULT_NAME:
+        raise UsageError(f"{shown(output)} and --name both name the output. Leave one out.")
+    return output
+
+
+def _nothing(request: RunRequest, listing: Listing) -> str:
+    """Why there is no picture to work on, and what may be meant."""
+    if listing.refused:
+        first = listing.refused[0]
+        more = f" ({len(listing.refused) - 1} more like this)" if len(listing.refused) > 1 else ""
+        return f"{shown(first.path)}: {first.reason}{more}. No picture was found."
+    places = ", ".join(shown(word) for word in request.inputs)
+    if listing.results:
+        return f"{places}: all pictures are results of earlier runs. Name those to enlarge again."
+    hint = f" -r enters its {_count(listing.folders, 'folder')}." if listing.folders else ""
+    return f"{places}: no picture was found.{hint}"
+
+
+def without_name(message: str, path: Path) -> str:
+    """A message about one file, for a place where its name already stands."""
+    return message.removeprefix(f"{path}: ").removeprefix(f"{shown(path)}: ")
+
+
+def cannot_write(folder: Path) -> str | None:
+    """Why `folder` cannot be made or written, as far as can be told without trying."""
+    place = folder
+    while not os.path.lexists(place) and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        return f"{shown(folder)} cannot be made: {shown(place)} is not a folder"
+    if not os.access(place, os.W_OK | os.X_OK):
+        return f"{shown(folder)} cannot be written: no permission for {shown(place)}"
+    return None
+
+
+def _draft(found: Found, request: RunRequest, single: Path | None) -> _Draft:
+    """Read the header and decide size and format. InputError names what is wrong with the picture."""
+    info = probe(found.path, max_pixels=request.picture.max_pixels)
+    factor = request.size.factor(info.height, info.width)
+    height, width = (max(1, round(side * factor)) for side in (info.height, info.width))
+    if height * width > MOST_PIXELS:
+        raise InputError(f"its output of {width} x {height} is more than fits into memory. Use a smaller size.")
+    if request.in_place and found.path.is_symlink():
+        raise InputError("is a link; --in-place replaces real files only. Name the file it points to.")
+    draft = _Draft(found, info, height, width, factor, info.format, found.path.suffix)
+    if ending := request.format or (single and _ending(single)):
+        return _in_format(replace(draft, format=EXTENSIONS[ending], suffix=f".{ending}"), request)
+    reason = _objection(draft, request)
+    if reason is None and (request.in_place or EXTENSIONS.get(_ending(found.path)) == info.format):
+        return draft
+    if reason is not None and request.in_place:
+        raise InputError(f"cannot stay {info.format}: {reason}. Leave out --in-place.")
+    for format in (info.format, "PNG", "TIFF"):
+        suffix = "." + next((ending for ending, name in EXTENSIONS.items() if name == format), "")
+        other = replace(draft, format=format, suffix=suffix)
+        if _objection(other, request) is None:
+            return replace(other, notes=(f"{reason}: written as {format}",) if reason else ())
+    raise InputError(f"its output of {width} x {height} fits no format. Use a smaller size.")
+
+
+def _in_format(draft: _Draft, request: RunRequest) -> _Draft:
+    """The draft in the format the user wants; InputError where that would lose frames or cannot hold the size."""
+    info = draft.info
+    fault = can_hold(draft.format, animated=info.animated, pages=info.frames)
+    if fault := fault or size_fault(draft.format, draft.width, draft.height):
+        raise InputError(fault)
+    loss = _objection(draft, request)
+    return replace(draft, losses=(loss,) if loss else ())
+
+
+def _objection(draft: _Draft, request: RunRequest) -> str | None:
+    """Why the draft's format cannot hold all of the picture."""
+    info, format = draft.info, draft.format
+    if format not in EXTENSIONS.values():
+        return f"{format} is not written"
+    depth = info.depth if request.picture.depth == "keep" else int(request.picture.depth)
+    loss = can_hold(format, depth=depth, alpha=info.alpha, animated=info.animated, pages=info.frames)
+    return (loss and loss.split(";")[0]) or size_fault(format, draft.width, draft.height)
+
+
+def _ending(path: Path) -> str:
+    return path.suffix.lower().removeprefix(".")
+
+
+def _settle(
+    drafts: Sequence[_Draft], request: RunRequest, networks: Sequence[Network], single: Path | None
+) -> list[Item]:
+    """Names without collisions, networks, and the fingerprint of all settings, for every draft."""
+    model = request.network.model if len(networks) > 1 else Path(networks[0].name).stem
+    natives = {network.scale: network for network in networks}
+
+    def target(index: int, addition: str) -> Path:
+        draft = drafts[index]
+        path = draft.found.path
+        if single or request.in_place:
+            return single or path
+        stem = fill_template(
+            request.name,
+            stem=path.stem + addition,
+            model=model,
+            scale=draft.factor,
+            width=draft.width,
+            height=draft.height,
+        )
+        folder = path.parent if request.output is None else request.output / draft.found.below
+        return folder / shorten(stem, draft.suffix)
+
+    targets = choose_targets([draft.found.path for draft in drafts], target, rule=request.on_collision)
+    items = []
+    for index, (draft, path) in enumerate(zip(drafts, targets, strict=True)):
+        source = draft.found.path
+        if path is None:
+            reason = f"another picture becomes {shown(target(index, ''))} (--on-collision skip)"
+            items.append(Item(source, "skipped", reason, info=draft.info))
+            continue
+        stages = tuple(natives[scale] for scale in plan_stages(draft.factor, natives))
+        renamed = path != target(index, "")
+        note = (f"another picture has the same name: written as {shown(path.name)}",) if renamed else ()
+        job = Job(source, path, draft.format, draft.height, draft.width)
+        items.append(
+            Item(
+                source,
+                "todo",
+                notes=draft.notes + note,
+                info=draft.info,
+                job=job,
+                stages=stages,
+                folder=path.parent if request.output is None or single else request.output,
+                settings=_fingerprint(draft, request, networks),
+                losses=draft.losses,
+            )
+        )
+    return items
+
+
+def _fingerprint(draft: _Draft, request: RunRequest, networks: Sequence[Network]) -> str:
+    """Of all that decides the output besides the input. Tiles and device are left out: they change no picture."""
+    network, picture = request.network, request.picture
+    settings = {
+        "networks": [(network.identity, network.scale) for network in networks],
+        "strength": network.strength,
+        "precision": network.precision,
+        # As asked for, not in pixels: a picture replaced in place has other pixels, and is done all the same.
+        "size": asdict(request.size),
+        "format": draft.format,
+        "depth": picture.depth,
+        "quality": picture.quality,
+        "metadata": picture.keep_metadata,
+    }
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _decide(item: Item, job: Job, journal: Journal, request: RunRequest, inputs: Collection[tuple[int, int]]) -> Item:
+    """Whether the job is to be done, by what is at its target now."""
+    target = shown(job.target)
+    other = f"Use --overwrite, --skip-existing, or choose another {'--name' if request.output is None else '-o'}."
+    if not request.in_place and _identity(job.target) in inputs:
+        if _identity(job.target) == _identity(job.source):
+            way_out = "Choose another -o or --name, or use --in-place to replace it."
+            return replace(item, state="failed", reason=f"{target} is the picture itself. {way_out}")
+        return replace(item, state="failed", reason=f"{target} is another input of this run. Choose another -o.")
+    height, width = (item.info.height, item.info.width) if item.info else (0, 0)
+    state = journal.state(job.source, job.target, item.settings, height=height, width=width)
+    if state == "absent" or request.existing == "overwrite":
+        return replace(item, state="todo", reason="")
+    if state == "done":
+        return replace(item, state="done", reason="done by an earlier run")
+    if request.existing == "skip":
+        return replace(item, state="skipped", reason=f"{target} exists")
+    if request.in_place:
+        reason = "it was replaced by an earlier run with other settings. --overwrite enlarges that again."
+        return replace(item, state="failed", reason=reason)
+    if state == "changed input" or (state == "other settings" and request.existing == "resume"):
+        return replace(item, state="todo", reason=state)
+    what = "exists, made with other settings" if state == "other settings" else "exists"
+    return replace(item, state="failed", reason=f"{target} {what}. {other}")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What is one for all names of a file: links of either kind, upper and lower case where the disk has them one."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _warnings(plan: Plan, listing: Listing) -> Iterator[str]:
+    if listing.results:
+        count = _count(listing.results, "result")
+        yield f"{count} of earlier runs left out. Name them to enlarge them again."
+    if listing.folders:
+        yield f"{_count(listing.folders, 'folder')} not entered. -r enters them."
+    places: dict[Path, float] = defaultdict(float)
+    for item in plan.having("todo"):
+        if item.job and item.info:
+            values = item.job.height * item.job.width * (item.info.channels + item.info.alpha) * item.info.frames
+            places[item.folder] += values * item.info.depth / 8 * BYTES_PER_BYTE.get(item.job.format, 1)
+    for folder, needed in places.items():
+        place = folder
+        while not place.is_dir():
+            place = place.parent
+        free = shutil.disk_usage(place).free
+        if needed > free:
+            yield f"{shown(folder)}: about {needed / 1e9:.1f} GB will be written, {free / 1e9:.1f} GB are free."
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"

@@ -1,0 +1,101 @@
+"""What the user asked for: the settings of one run, and which of them cannot mean anything.
+
+Owns defaults and their limits. Opens nothing.
+"""
+
+import math
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Literal
+
+from upscale_cli.errors import UsageError
+from upscale_cli.media.encode import EXTENSIONS
+from upscale_cli.media.paths import CollisionRule, check_template
+from upscale_cli.pipeline import PictureOptions
+
+Existing = Literal["ask", "skip", "overwrite", "resume"]
+
+DEFAULT_NAME = "{stem}_x{scale}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """The wanted output size: one of a factor, a width, a height (pixels), or megapixels (millions of pixels)."""
+
+    scale: float | None = None
+    width: int | None = None
+    height: int | None = None
+    megapixels: float | None = None
+
+    def __post_init__(self) -> None:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        given = {name: value for name, value in values.items() if value is not None}
+        if len(given) != 1:
+            names = " and ".join(f"--{name}" for name in given) or "nothing"
+            raise UsageError(f"{names}: give exactly one of --scale, --width, --height, --megapixels.")
+        ((name, value),) = given.items()
+        if not (math.isfinite(value) and value > 0):
+            raise UsageError(f"--{name} must be above 0, not {value:g}.")
+
+    def factor(self, height: int, width: int) -> float:
+        """What an upright picture of this size is multiplied by."""
+        if self.scale is not None:
+            return self.scale
+        if self.width is not None:
+            return self.width / width
+        if self.height is not None:
+            return self.height / height
+        return math.sqrt((self.megapixels or 0) * 1e6 / (width * height))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkOptions:
+    """Which network, and how it runs."""
+
+    model: str = "edsr"
+    device: str = "auto"
+    precision: str = "auto"
+    tile_px: int = 0
+    """0 is automatic."""
+    overlap_px: int | None = None
+    """None is the network's own margin and a ramp."""
+    strength: float = 1.0
+    """1 is the network alone, 0 plain interpolation."""
+    offline: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRequest:
+    """One call of the main command. UsageError for settings that cannot mean anything, alone or together."""
+
+    inputs: tuple[str, ...]
+    output: Path | None = None
+    """A folder, or for exactly one picture a file; None puts every output beside its input."""
+    size: Size = Size(scale=2)
+    network: NetworkOptions = field(default_factory=NetworkOptions)
+    picture: PictureOptions = field(default_factory=PictureOptions)
+    format: str | None = None
+    """An ending such as `png`; None keeps the source's format where that can hold the picture."""
+    name: str = DEFAULT_NAME
+    recursive: bool = False
+    existing: Existing = "ask"
+    on_collision: CollisionRule = "rename"
+    in_place: bool = False
+
+    def __post_init__(self) -> None:
+        check_template(self.name)
+        if self.format is not None and self.format not in EXTENSIONS:
+            raise UsageError(f"--format {self.format!r} cannot be written. Choose one of {', '.join(EXTENSIONS)}.")
+        if self.in_place and (self.output or self.format or self.name != DEFAULT_NAME):
+            raise UsageError(
+                "--in-place keeps every picture's name and format: leave out --output, --name and --format."
+            )
+        for name, value, least in (("tile", self.network.tile_px, 0), ("overlap", self.network.overlap_px, 0)):
+            if value is not None and value < least:
+                raise UsageError(f"--{name} {value} means nothing. Use {least} or more.")
+        if self.picture.quality is not None and not 1 <= self.picture.quality <= 100:
+            raise UsageError(f"--quality {self.picture.quality} means nothing. Choose a number from 1 to 100.")
+        if self.picture.max_pixels < 1:
+            raise UsageError(f"--max-pixels {self.picture.max_pixels} lets nothing through. Use 1 or more.")
+        if not 0 <= self.network.strength <= 1:
+            raise UsageError(f"--strength {self.network.strength:g} means nothing. Choose a number from 0 to 1.")
