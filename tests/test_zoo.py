@@ -123,6 +123,7 @@ def test_a_tiny_variant_learns_one_patch(variant: zoo.Variant, spices: np.ndarra
     lr = F.interpolate(hr, scale_factor=1 / variant.scale, mode="bicubic", antialias=True)
     floor = F.mse_loss(zoo.find(f"bicubic/x{variant.scale}").build()(lr), hr)
     optimizer = torch.optim.Adam(module.parameters(), lr=1e-2)
+    loss = floor
     for _ in range(250):
         optimizer.zero_grad()
         loss = F.mse_loss(module(lr), hr)
