@@ -321,12 +321,11 @@ class _Run:
 
     def _write_job(self, work: _Work, frames: Iterator[Frame]) -> None:
         job, options = work.job, self.options
-        metadata = work.metadata.for_output(job.width, job.height)
         work.writing.start()
         with ImageSink(
             job.target,
             format=job.format,
-            metadata=metadata,
+            metadata=work.metadata,
             depth=options.depth,
             quality=options.quality,
             pages=work.info.frames if work.info else 1,

@@ -1,0 +1,85 @@
+"""A network with a known answer: nearest neighbour, which fails where it is told to."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from upscale_cli.engines.interface import Tiles
+from upscale_cli.errors import NonFiniteOutput, OutOfMemory
+
+
+class NearestEngine:
+    """Engine by repetition of pixels.
+
+    `most_pixels` is all the memory it has; `broken` and `black` ruin tiles below fp32, or `always`;
+    `before` sees tiles first.
+    """
+
+    def __init__(
+        self,
+        scale: int = 2,
+        *,
+        margin: int = 4,
+        precision: str = "fp32",
+        device: str = "cpu",
+        most_pixels: int | None = None,
+        available: int = 1 << 33,
+        broken: Callable[[Tiles], bool] = lambda _: False,
+        black: Callable[[Tiles], bool] = lambda _: False,
+        always: bool = False,
+        before: Callable[[Tiles], None] = lambda _: None,
+    ) -> None:
+        self.name = "nearest"
+        self.scale = scale
+        self.margin = margin
+        self.exact = True
+        self.device = device
+        self.precision = precision
+        self.shapes: list[tuple[int, ...]] = []
+        self.made: list[NearestEngine] = []
+        self._most_pixels = most_pixels
+        self._available = available
+        self._broken = broken
+        self._black = black
+        self._always = always
+        self._before = before
+
+    def infer(self, tiles: Tiles) -> Tiles:
+        assert tiles.dtype == np.float32
+        assert tiles.shape[3] == 3
+        assert tiles.min() >= 0
+        assert tiles.max() <= 1
+        self._before(tiles)
+        self.shapes.append(tiles.shape)
+        if self._most_pixels is not None and tiles[..., 0].size > self._most_pixels:
+            raise OutOfMemory("the tile is too large")
+        if (self.precision != "fp32" or self._always) and self._broken(tiles):
+            raise NonFiniteOutput("NaN")
+        enlarged = tiles.repeat(self.scale, 1).repeat(self.scale, 2)
+        if (self.precision != "fp32" or self._always) and self._black(tiles):
+            enlarged[:] = 0
+        return enlarged
+
+    def tile_bytes(self, height: int, width: int) -> int:
+        return height * width * 1000
+
+    def available_bytes(self) -> int:
+        return self._available
+
+    def in_precision(self, precision: str) -> "NearestEngine":
+        twin = NearestEngine(
+            self.scale,
+            margin=self.margin,
+            precision=precision,
+            device=self.device,
+            broken=self._broken,
+            black=self._black,
+            always=self._always,
+        )
+        self.made.append(twin)
+        return twin
+
+
+def nearest(image: np.ndarray, scale: int) -> np.ndarray:
+    """What NearestEngine must come to, whatever the tiles."""
+    return image.repeat(scale, 0).repeat(scale, 1)

@@ -1,0 +1,329 @@
+"""Upscaler: whatever the depth, the size, the alpha and the trouble, the picture is the one the network means."""
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from nearest_engine import NearestEngine, nearest
+from PIL import Image
+
+from upscale_cli.enlarge import Upscaler, bleed, resize
+from upscale_cli.errors import InferenceError, OutOfMemory, UsageError
+from upscale_cli.media.frame import Frame
+
+DEPTHS = [np.uint8, np.uint16]
+
+
+def noise(height: int, width: int, channels: int = 3, dtype: npt.DTypeLike = np.uint8) -> np.ndarray:
+    greatest = np.iinfo(dtype).max
+    return np.random.default_rng(height + width).integers(0, greatest + 1, (height, width, channels)).astype(dtype)
+
+
+def enlarged(upscaler: Upscaler, color: np.ndarray, alpha: np.ndarray | None = None) -> Frame:
+    height, width = color.shape[0] * upscaler.scale, color.shape[1] * upscaler.scale
+    return upscaler.enlarge(Frame(color, alpha), height, width)
+
+
+@pytest.mark.parametrize("dtype", DEPTHS)
+@pytest.mark.parametrize("size", [(1, 1), (1, 400), (400, 1), (3, 3), (101, 57), (128, 128)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_size_depth_and_channel_count_comes_out_exactly(
+    size: tuple[int, int], dtype: npt.DTypeLike, channels: int
+) -> None:
+    color = noise(*size, channels, dtype)
+    made = enlarged(Upscaler([NearestEngine(3)], tile_px=40), color).color
+    assert made.dtype == dtype
+    # Grey goes through the network as three equal channels: their luma is the grey again.
+    np.testing.assert_array_equal(made, nearest(color, 3))
+
+
+def test_a_photograph_in_tiles_and_whole_are_one(spices: npt.NDArray[np.uint8]) -> None:
+    whole = Upscaler([NearestEngine()], tile_px=1000).enlarge_rgb8(spices)
+    tiled = Upscaler([NearestEngine()], tile_px=97).enlarge_rgb8(spices)
+    np.testing.assert_array_equal(whole, nearest(spices, 2))
+    np.testing.assert_array_equal(tiled, whole)
+
+
+def test_two_stages_multiply_and_keep_16_bits_between(spices: npt.NDArray[np.uint8]) -> None:
+    first, second = NearestEngine(2), NearestEngine(4)
+    upscaler = Upscaler([first, second], tile_px=128)
+    crop = spices[:70, :90]
+    seen: list[tuple[int, int]] = []
+    made = upscaler.enlarge(Frame(crop), 560, 720, progress=lambda done, total: seen.append((done, total)))
+    assert upscaler.scale == 8
+    np.testing.assert_array_equal(made.color, nearest(crop, 8))
+    assert seen == [(done, seen[0][1]) for done in range(1, seen[0][1] + 1)]
+    assert seen[0][1] == upscaler.cost(70, 90).tiles == len(first.shapes) + len(second.shapes)
+
+
+def test_a_16_bit_gradient_stays_smooth() -> None:
+    gradient = np.arange(20_000, 20_300, dtype=np.uint16).reshape(1, -1, 1).repeat(80, 0).repeat(3, 2)
+    for made in (
+        enlarged(Upscaler([NearestEngine()], tile_px=64), gradient).color,
+        Upscaler([NearestEngine()]).enlarge(Frame(gradient), 120, 450).color,
+        Upscaler([NearestEngine()], strength=0.5).enlarge(Frame(gradient), 120, 450).color,
+    ):
+        row = made[made.shape[0] // 2, :, 0].astype(int)
+        assert len(np.unique(row)) > 290, "values between two steps of 8 bits are gone"
+        assert (np.diff(row) >= 0).all()
+
+
+@pytest.mark.parametrize("dtype", DEPTHS)
+def test_any_final_size_is_the_native_one_shrunk_with_antialiasing(
+    spices: npt.NDArray[np.uint8], dtype: npt.DTypeLike
+) -> None:
+    color = spices if dtype is np.uint8 else spices.astype(np.uint16) * 257
+    made = Upscaler([NearestEngine(4)]).enlarge(Frame(color), 1068, 1600).color
+    planes = [Image.fromarray(nearest(color[..., i], 4).astype(np.float32)) for i in range(3)]
+    expected = np.stack([plane.resize((1600, 1068), Image.Resampling.LANCZOS) for plane in planes], -1)
+    if dtype is np.uint8:
+        expected = Image.fromarray(nearest(spices, 4)).resize((1600, 1068), Image.Resampling.LANCZOS)
+    assert np.abs(made - np.clip(expected, 0, np.iinfo(dtype).max).astype(float)).max() <= 2
+    assert np.abs(made - np.clip(expected, 0, np.iinfo(dtype).max).astype(float)).mean() < 0.3
+
+
+@pytest.mark.parametrize(("height", "width"), [(200, 300), (1000, 1500), (17, 900), (1000, 1)])
+@pytest.mark.parametrize("kernel", [Image.Resampling.BICUBIC, Image.Resampling.LANCZOS])
+def test_resizing_by_bands_is_resizing(
+    monkeypatch: pytest.MonkeyPatch, spices: npt.NDArray[np.uint8], height: int, width: int, kernel: Image.Resampling
+) -> None:
+    monkeypatch.setattr("upscale_cli.enlarge._BAND_PIXELS", 30_000)
+    whole = np.asarray(Image.fromarray(spices).resize((width, height), kernel))
+    bands = resize(spices, height, width, kernel=kernel)
+    assert np.abs(bands.astype(int) - whole).max() <= 1
+    assert (bands != whole).mean() < 0.001
+    deep = spices.astype(np.uint16) * 257
+    planes = [Image.fromarray(deep[..., i].astype(np.float32)).resize((width, height), kernel) for i in range(3)]
+    expected = np.stack([np.asarray(plane) for plane in planes], -1).clip(0, 65535)
+    assert np.abs(resize(deep, height, width, kernel=kernel) - expected).max() <= 2
+
+
+def test_no_larger_than_its_source_is_resized_without_the_network(spices: npt.NDArray[np.uint8]) -> None:
+    engine = NearestEngine()
+    upscaler = Upscaler([engine])
+    made = upscaler.enlarge(Frame(spices), 100, 150).color
+    np.testing.assert_array_equal(
+        made, np.asarray(Image.fromarray(spices).resize((150, 100), Image.Resampling.BICUBIC))
+    )
+    assert engine.shapes == []
+    assert upscaler.effort.notes == ("no larger than its source: resized without a network",)
+    np.testing.assert_array_equal(upscaler.enlarge(Frame(spices), *spices.shape[:2]).color, spices)
+
+
+def test_strength_mixes_with_bicubic(spices: npt.NDArray[np.uint8]) -> None:
+    crop = spices[:100, :120]
+    plain = np.asarray(Image.fromarray(crop).resize((240, 200), Image.Resampling.BICUBIC)).astype(float)
+    engine = NearestEngine()
+    half = Upscaler([engine], strength=0.5).enlarge_rgb8(crop)
+    assert np.abs(half - (nearest(crop, 2) * 0.5 + plain * 0.5)).max() <= 1
+    ran = len(engine.shapes)
+    np.testing.assert_array_equal(Upscaler([engine], strength=0).enlarge_rgb8(crop), plain)
+    assert len(engine.shapes) == ran
+
+
+# --- alpha -------------------------------------------------------------------------------------------------------
+
+
+def disc(side: int, dtype: npt.DTypeLike = np.uint8) -> tuple[np.ndarray, np.ndarray]:
+    """An opaque red disc with a soft edge on transparent black."""
+    greatest = np.iinfo(dtype).max
+    y, x = np.mgrid[:side, :side] - (side - 1) / 2
+    alpha = np.clip(side / 3 - np.hypot(x, y), 0, 1)
+    color = np.zeros((side, side, 3), dtype)
+    color[alpha > 0] = (greatest, 0, 0)
+    return color, np.rint(alpha * greatest).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", DEPTHS)
+@pytest.mark.parametrize("size", [(120, 120), (150, 150), (40, 40)])
+def test_nothing_of_the_colour_under_transparent_pixels_comes_through(size: tuple[int, int], dtype: type) -> None:
+    color, alpha = disc(60, dtype)
+    made = Upscaler([NearestEngine(3)], tile_px=40).enlarge(Frame(color, alpha), *size)
+    assert made.alpha is not None
+    seen = made.color[made.alpha > 0]
+    assert (seen == (np.iinfo(dtype).max, 0, 0)).all(), "a dark fringe"
+    assert 0 < (made.alpha == 0).mean() < 1
+    assert made.alpha[size[0] // 2, size[1] // 2] == np.iinfo(dtype).max
+
+
+@pytest.mark.parametrize("dtype", DEPTHS)
+@pytest.mark.parametrize("opacity", [0, 1])
+def test_wholly_opaque_and_wholly_transparent_stay_so(opacity: int, dtype: type) -> None:
+    color = noise(50, 70, 3, dtype)
+    alpha = np.full((50, 70), np.iinfo(dtype).max * opacity, dtype)
+    for size in ((100, 140), (133, 177), (20, 30)):
+        made = Upscaler([NearestEngine()]).enlarge(Frame(color, alpha), *size)
+        assert made.alpha is not None
+        assert (made.alpha == np.iinfo(dtype).max * opacity).all()
+        np.testing.assert_array_equal(made.color, Upscaler([NearestEngine()]).enlarge(Frame(color), *size).color)
+
+
+def test_visible_pixels_keep_their_colour_and_hidden_ones_take_the_nearest(spices: npt.NDArray[np.uint8]) -> None:
+    crop = spices[:80, :80]
+    alpha = np.full((80, 80), 255, np.uint8)
+    alpha[:, 40:] = 0
+    alpha[:, 39] = 1
+    filled = bleed(crop, alpha)
+    np.testing.assert_array_equal(filled[:, :40], crop[:, :40])
+    np.testing.assert_array_equal(filled[:, 40:], crop[:, 39:40].repeat(40, 1))
+    assert bleed(crop, np.zeros_like(alpha)) is crop
+
+
+# --- trouble -----------------------------------------------------------------------------------------------------
+
+
+def test_out_of_memory_halves_the_tile_redoes_the_frame_and_is_remembered() -> None:
+    color = noise(200, 300)
+    engine = NearestEngine(most_pixels=70 * 70)
+    upscaler = Upscaler([engine], tile_px=256)
+    first = enlarged(upscaler, color)
+    np.testing.assert_array_equal(first.color, nearest(color, 2))
+    assert upscaler.effort.restarts == upscaler.effort.retries == 2
+    assert upscaler.effort.tile_px <= 70
+    assert upscaler.effort.notes == (f"out of memory 2x, went on with tiles of {upscaler.effort.tile_px} px",)
+    failures = len([shape for shape in engine.shapes if shape[1] * shape[2] > 70 * 70])
+    enlarged(upscaler, color)
+    assert upscaler.effort.retries == 0
+    assert len([shape for shape in engine.shapes if shape[1] * shape[2] > 70 * 70]) == failures
+
+
+def test_out_of_memory_in_mid_picture_begins_it_anew() -> None:
+    color = noise(100, 100)
+    left = [3]
+
+    def fail_once(_: np.ndarray) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            raise OutOfMemory("another program took it")
+
+    seen: list[int] = []
+    upscaler = Upscaler([NearestEngine(before=fail_once)], tile_px=60)
+    made = upscaler.enlarge(Frame(color), 200, 200, progress=lambda done, _total: seen.append(done))
+    np.testing.assert_array_equal(made.color, nearest(color, 2))
+    assert seen == [1, 2, *range(1, len(seen) - 1)]
+
+
+def test_a_batch_is_halved_before_the_tile() -> None:
+    engine = NearestEngine(device="cuda", most_pixels=3 * 64 * 64)
+    upscaler = Upscaler([engine], tile_px=64, batch=8)
+    color = noise(200, 200)
+    np.testing.assert_array_equal(enlarged(upscaler, color).color, nearest(color, 2))
+    assert [shape[0] for shape in engine.shapes[:3]] == [8, 4, 2]
+    assert upscaler.effort.tile_px > 32
+
+
+def test_no_memory_even_for_the_smallest_tile_names_the_way_out() -> None:
+    upscaler = Upscaler([NearestEngine(most_pixels=10)], tile_px=256)
+    with pytest.raises(
+        InferenceError, match=r"even for a tile of 24 px\. Close other programs, choose a smaller --model"
+    ):
+        enlarged(upscaler, noise(200, 200))
+
+
+def test_no_memory_for_the_picture_itself_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_room(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    color = noise(20, 20)
+    monkeypatch.setattr("upscale_cli.tiles.np.empty", no_room)
+    with pytest.raises(OutOfMemory, match="no memory for a picture of 40 x 40"):
+        enlarged(Upscaler([NearestEngine()]), color)
+
+
+def bright_corner(tiles: np.ndarray) -> bool:
+    return bool(tiles[:, 0, 0].min() == 1)
+
+
+@pytest.mark.parametrize("trouble", ["broken", "black"])
+def test_a_broken_tile_is_redone_in_fp32_and_reported(trouble: str) -> None:
+    color = noise(100, 100)
+    color[0, 0] = 255
+    engine = NearestEngine(precision="bf16", **{trouble: bright_corner})
+    upscaler = Upscaler([engine], tile_px=60)
+    for _ in range(2):
+        np.testing.assert_array_equal(enlarged(upscaler, color).color, nearest(color, 2))
+        assert upscaler.effort.redone == upscaler.effort.retries == 1
+        assert upscaler.effort.precision == "bf16"
+        assert upscaler.effort.notes == ("1 tile redone in fp32: NaN or black in bf16",)
+    assert len(engine.made) == 1, "the fp32 twin is made once"
+
+
+@pytest.mark.parametrize("trouble", ["broken", "black"])
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_broken_in_fp32_too_is_an_error(trouble: str, precision: str) -> None:
+    engine = NearestEngine(precision=precision, always=True, **{trouble: lambda _: True})
+    with pytest.raises(InferenceError, match="no usable picture: NaN or a black tile, in fp32 too"):
+        enlarged(Upscaler([engine]), noise(40, 40))
+
+
+def test_what_is_black_may_stay_black() -> None:
+    night = np.zeros((64, 64, 3), np.uint8)
+    night[5, 5] = 40
+    upscaler = Upscaler([NearestEngine(precision="bf16")], tile_px=40)
+    np.testing.assert_array_equal(enlarged(upscaler, night).color, nearest(night, 2))
+    assert upscaler.effort.retries == 0
+
+
+def test_a_wrong_scale_is_an_error() -> None:
+    engine = NearestEngine(2)
+    upscaler = Upscaler([engine])
+    engine.infer = NearestEngine(3).infer  # type: ignore[method-assign]
+    with pytest.raises(InferenceError, match="Its weights do not fit"):
+        enlarged(upscaler, noise(20, 20))
+
+
+# --- choices -----------------------------------------------------------------------------------------------------
+
+
+def test_automatic_tiles_follow_device_margin_and_memory() -> None:
+    def tile_px(engine: NearestEngine) -> int:
+        return Upscaler([engine]).cost(4000, 4000).tile_px
+
+    assert 240 <= tile_px(NearestEngine()) <= 256
+    assert tile_px(NearestEngine(device="cuda")) > 900
+    assert tile_px(NearestEngine(margin=40)) > 400, "small tiles would be mostly margin"
+    assert 40 <= tile_px(NearestEngine(available=2 * 64 * 64 * 1000)) <= 64
+    assert tile_px(NearestEngine(margin=4, available=0)) == 24
+    assert Upscaler([NearestEngine()]).cost(100, 200).tile_px == 200
+
+
+def test_batches_fill_the_memory_of_an_accelerator_and_stay_single_on_a_cpu() -> None:
+    color = noise(300, 300)
+    for engine, size in (
+        (NearestEngine(), 1),
+        (NearestEngine(device="cuda", available=2 * 5 * 64 * 64 * 1000), 5),
+        (NearestEngine(device="cuda"), 16),
+    ):
+        np.testing.assert_array_equal(enlarged(Upscaler([engine], tile_px=64), color).color, nearest(color, 2))
+        assert max(shape[0] for shape in engine.shapes) == size
+
+
+def test_the_cost_of_a_picture_is_known_without_running_it() -> None:
+    engine = NearestEngine()
+    upscaler = Upscaler([engine])
+    cost = upscaler.cost(400, 700)
+    assert engine.shapes == []
+    enlarged(upscaler, noise(400, 700))
+    assert cost.tiles == len(engine.shapes)
+    assert cost.tile_px == upscaler.effort.tile_px
+    assert cost.bytes > 400 * 700 * 3 * 5
+
+
+def test_an_overlap_below_the_need_is_told() -> None:
+    upscaler = Upscaler([NearestEngine(margin=10)], tile_px=64, overlap_px=8)
+    enlarged(upscaler, noise(100, 100))
+    assert upscaler.effort.notes == ("tiles share 8 px where nearest needs 28: seams may show",)
+    enlarged(upscaler, noise(50, 50))
+    assert upscaler.effort.notes == ()
+    color = noise(100, 100)
+    hard = Upscaler([NearestEngine(margin=10)], tile_px=30, overlap_px=0)
+    np.testing.assert_array_equal(enlarged(hard, color).color, nearest(color, 2))
+
+
+@pytest.mark.parametrize(
+    "settings", [{"strength": 1.5}, {"strength": -0.1}, {"tile_px": -1}, {"overlap_px": -2}, {"batch": 0}]
+)
+def test_settings_that_mean_nothing_are_refused(settings: dict) -> None:
+    with pytest.raises(UsageError, match="means nothing"):
+        Upscaler([NearestEngine()], **settings)
+    with pytest.raises(UsageError, match="at least one"):
+        Upscaler([])
