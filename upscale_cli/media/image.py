@@ -221,7 +221,7 @@ class ImageSource:
             height,
             frames,
             16 if deep else 8,
-            1 if image.mode in GREY_MODES else 3,
+            1 if image.mode in GREY_MODES or (deep and self._head[25] in (0, 4)) else 3,
             image.has_transparency_data,
             frames > 1,
             tuple(self.notes),

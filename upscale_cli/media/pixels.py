@@ -91,7 +91,7 @@ def _through_profile(image: Image.Image, icc: bytes | None) -> Pixels:
     source = None
     if icc is not None and icc_space(icc) == wanted:
         source = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-        note = f"{image.mode} converted to sRGB through its colour profile"
+        note = f"{wanted} converted to sRGB through its colour profile"
     elif image.mode == "LAB":
         source = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
         note = "Lab converted to sRGB"
@@ -101,7 +101,14 @@ def _through_profile(image: Image.Image, icc: bytes | None) -> Pixels:
         rgb = image.convert("RGB")
     else:
         try:
-            rgb = ImageCms.profileToProfile(image, source, srgb, outputMode="RGB")
+            rgb = ImageCms.profileToProfile(
+                image,
+                source,
+                srgb,
+                renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+                outputMode="RGB",
+                flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+            )
         except ImageCms.PyCMSError as error:
             if image.mode == "LAB":
                 raise ValueError(f"its Lab colours cannot be converted ({error})") from error
