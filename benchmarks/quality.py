@@ -118,7 +118,7 @@ def sheet(rows: list[list[Cell]]) -> Image.Image:
 def save(page: Image.Image, name: str) -> dict[str, object]:
     target = HERE / "results" / name
     target.parent.mkdir(exist_ok=True)
-    page.save(target, quality=90, subsampling=0, optimize=True)
+    page.save(target, quality=86, subsampling=0, optimize=True)
     return {"file": target.relative_to(HERE).as_posix(), "bytes": target.stat().st_size, "size": page.size}
 
 

@@ -1,0 +1,80 @@
+"""The weights that ship, as they are: better than interpolation, sound in every precision, seamless in tiles, and worth
+what the manifest says. A row that becomes `bundled` is covered by that.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from upscale_cli import zoo
+from upscale_cli.engines import open_engine
+from upscale_cli.evaluate import EvalRequest, evaluate, make_pair
+from upscale_cli.manifest import Entry, load_manifest
+from upscale_cli.metrics.fidelity import psnr
+from upscale_cli.metrics.protocol import Protocol, score
+from upscale_cli.pipeline import Upscaler
+from upscale_cli.train.config import read_recipe
+
+ROOT = Path(__file__).parents[1]
+BUNDLED = tuple(entry for entry in load_manifest().entries if entry.status == "bundled")
+each = pytest.mark.parametrize("entry", BUNDLED, ids=lambda entry: entry.name)
+
+
+def test_the_promised_models_ship() -> None:
+    assert {entry.name for entry in BUNDLED} >= {
+        *("lightweight-x2", "lightweight-x3", "lightweight-x4"),
+        *("improved-x2", "improved-x4"),
+        *("edsr-x2", "edsr-x4"),
+    }
+
+
+@each
+def test_a_row_tells_where_its_weights_come_from(entry: Entry) -> None:
+    assert entry.license is not None
+    assert entry.license.attribution
+    assert entry.license.trained_on
+    assert entry.recipe is not None
+    assert read_recipe(ROOT / entry.recipe).variant == entry.variant
+    assert {"Set5", "BSD100"} <= {each.dataset for each in entry.scores}
+
+
+@each
+def test_a_photograph_comes_out_better_than_by_bicubic(entry: Entry, spices: np.ndarray) -> None:
+    pair = make_pair("spices", spices[120:312, 200:392], entry.scale)
+    protocol = Protocol(crop_border=entry.scale)
+    found = score(Upscaler([open_engine(entry.name, precision="fp32")]).enlarge_rgb8(pair.lr), pair.hr, protocol)
+    floor = score(Upscaler([open_engine(f"bicubic-x{entry.scale}")]).enlarge_rgb8(pair.lr), pair.hr, protocol)
+    assert found.psnr_y > floor.psnr_y + {2: 1.0, 3: 0.6, 4: 0.4}[entry.scale]
+    assert found.ssim_y > floor.ssim_y
+
+
+@each
+def test_every_declared_precision_gives_the_same_picture(entry: Entry, spices: np.ndarray) -> None:
+    lr = spices[200:240, 300:348]
+    exact = Upscaler([open_engine(entry.name, precision="fp32")]).enlarge_rgb8(lr)
+    for precision in zoo.find(entry.variant).dtypes:
+        rounded = Upscaler([open_engine(entry.name, precision=precision)]).enlarge_rgb8(lr)
+        assert psnr(rounded, exact) > {"fp32": 99, "fp16": 55, "bf16": 40}[precision]
+
+
+@each
+def test_tiles_leave_no_seam(entry: Entry, spices: np.ndarray) -> None:
+    """99.9 % of values within 1/255 of the whole image; all of them where the margin is exact."""
+    lr = spices[150:278, 250:410]
+    engine = open_engine(entry.name, precision="fp32")
+    whole = Upscaler([engine], tile_px=512).enlarge_rgb8(lr).astype(int)
+    tiled = Upscaler([engine], tile_px=96).enlarge_rgb8(lr).astype(int)
+    error = np.abs(tiled - whole)
+    assert (error <= 1).mean() >= (1.0 if engine.exact else 0.999)
+
+
+@each
+def test_set5_scores_what_the_manifest_says(entry: Entry, set5: Path) -> None:
+    stated = entry.score("Set5")
+    assert stated is not None
+    report = evaluate(EvalRequest(model=entry.name, data=set5, device="cpu"))
+    assert report.mean.psnr_y == pytest.approx(stated.psnr_y, abs=0.01)
+    assert report.mean.ssim_y == pytest.approx(stated.ssim_y, abs=0.001)
+    assert report.mean.psnr_rgb == pytest.approx(stated.psnr_rgb, abs=0.01)
+    assert report.protocol in stated.protocol
