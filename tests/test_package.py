@@ -75,4 +75,4 @@ def test_it_works_without_the_source_tree(installed: Path, tmp_path: Path) -> No
         command, check=False, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
     )
     assert found.returncode == 0, found.stderr
-    assert [row["name"] for row in json.loads(found.stdout)] == [entry.name for entry in load_manifest().entries]
+    assert list(json.loads(found.stdout)["models"]) == [entry.name for entry in load_manifest().entries]
