@@ -357,7 +357,7 @@ def _fingerprint(draft: _Draft, request: RunRequest, networks: Sequence[Network]
 def _decide(item: Item, job: Job, journal: Journal, request: RunRequest, inputs: Collection[tuple[int, int]]) -> Item:
     """Whether the job is to be done, by what is at its target now."""
     target = shown(job.target)
-    other = f"Use --overwrite, --skip-existing, or choose another {'--name' if request.output is None else '-o'}."
+    other = "--name" if request.output is None else "-o"
     if not request.in_place and _identity(job.target) in inputs:
         if _identity(job.target) == _identity(job.source):
             way_out = "Choose another -o or --name, or use --in-place to replace it."
@@ -376,8 +376,11 @@ def _decide(item: Item, job: Job, journal: Journal, request: RunRequest, inputs:
         return replace(item, state="failed", reason=reason)
     if state == "changed input" or (state == "other settings" and request.existing == "resume"):
         return replace(item, state="todo", reason=state)
-    what = "exists, made with other settings" if state == "other settings" else "exists"
-    return replace(item, state="failed", reason=f"{target} {what}. {other}")
+    if state == "other settings":
+        reason = f"{target} exists, made with other settings. --resume makes it again; or choose another {other}."
+    else:
+        reason = f"{target} exists. Use --overwrite, --skip-existing, or choose another {other}."
+    return replace(item, state="failed", reason=reason)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

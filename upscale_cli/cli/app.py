@@ -1,0 +1,101 @@
+"""The command `upscale`: joins the commands, sends a path to the default one, and ends every run with an exit code."""
+
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from upscale_cli import __version__
+from upscale_cli.cli.devices import devices
+from upscale_cli.cli.evaluate import evaluate
+from upscale_cli.cli.models import app as models
+from upscale_cli.cli.options import CommandWithAliases
+from upscale_cli.cli.run import run
+from upscale_cli.cli.train import train
+from upscale_cli.errors import UpscaleError
+
+EXAMPLES = """Make photographs larger, in batches, offline.
+
+Examples:
+
+- `upscale photos/` : twice the size, beside the originals
+- `upscale photos/ -o out -s 4 -r` : four times, into `out/`, with subfolders
+- `upscale photo.jpg -o large.png --width 3000` : one picture, to a width
+- `upscale photos/ -o out --dry-run` : what would be done, and how long it would take
+
+`upscale run --help` lists all options of making pictures larger; the word `run` may be left out."""
+
+
+class DefaultGroup(TyperGroup):
+    """What is neither a command nor an option of the app itself goes to the default command."""
+
+    default_command = "run"
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        own = {option for param in self.params for option in (*param.opts, *param.secondary_opts)}
+        if args and args[0] not in self.commands and args[0] not in own | set(ctx.help_option_names):
+            args = [self.default_command, *args]
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            _let_go_of_output()
+            raise typer.Exit(141) from None  # as a shell counts a program that SIGPIPE ended
+
+
+app = typer.Typer(
+    cls=DefaultGroup,
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("run", cls=CommandWithAliases)(run)
+app.command()(train)
+app.command("eval")(evaluate)
+app.add_typer(models, name="models")
+app.command()(devices)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"upscale {__version__}")
+        raise typer.Exit
+
+
+@app.callback(help=EXAMPLES)
+def callback(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """The console script: one message and an exit code for whatever goes wrong by somebody's mistake."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that knows no Unicode must not end the run.
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        try:
+            app(prog_name="upscale")
+        finally:
+            sys.stdout.flush()
+    except UpscaleError as error:
+        from upscale_cli import render
+
+        render.error(str(error))
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        _let_go_of_output()
+        sys.exit(141)
+
+
+def _let_go_of_output() -> None:
+    """Nobody reads it any more: what is still to be flushed at the end goes nowhere, without a complaint."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,199 @@
+"""The options of the main command, and the other names under which users of similar programs know them."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from typer.core import TyperCommand
+
+ALIASES = {
+    "-n": ["--model"],
+    "--model-name": ["--model"],
+    "--model-path": ["--model"],
+    "--outscale": ["--scale"],
+    "--tile-pad": ["--overlap"],
+    "--ext": ["--format"],
+    "--fp32": ["--precision", "fp32"],
+    "-i": [],
+    "--input": [],
+}
+"""Other names of an option; an empty list leaves only the value, which is then a path."""
+
+Precision = Literal["auto", "fp32", "fp16", "bf16"]
+Depth = Literal["keep", "8", "16"]
+Collision = Literal["rename", "skip", "error"]
+
+_INPUT, _SIZE, _OUTPUT, _NETWORK, _SCREEN = "Input", "Size", "Output", "Network", "Report"
+
+
+class CommandWithAliases(TyperCommand):
+    """Takes the other names, and underscores for hyphens in long options."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, list(known_names(args)))
+
+
+def known_names(args: Iterable[str]) -> Iterator[str]:
+    """The arguments with every alias as this program calls it; what follows `--` is left alone."""
+    rest = iter(args)
+    for arg in rest:
+        if arg == "--":
+            yield from (arg, *rest)
+            return
+        name, equals, value = arg.partition("=")
+        if not name.startswith("-"):
+            yield arg
+            continue
+        if name.startswith("--"):
+            name = name.replace("_", "-")
+        if name in ALIASES:
+            yield from ALIASES[name]
+            yield from [value] * bool(equals)
+        else:
+            yield name + equals + value
+
+
+def _models(incomplete: str) -> list[str]:
+    from upscale_cli.manifest import load_manifest
+
+    names = {name for entry in load_manifest().entries for name in (entry.model, entry.name)}
+    return sorted(name for name in names if name.startswith(incomplete))
+
+
+PathsArg = Annotated[
+    list[str],
+    typer.Argument(metavar="PATH", help="Pictures, folders, or patterns such as 'photos/*.jpg'."),
+]
+OutputOpt = Annotated[
+    Path | None,
+    typer.Option(
+        "-o",
+        "--output",
+        metavar="OUT",
+        help="A folder, or for one picture a file. Without it every output stands beside its picture.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
+ModelOpt = Annotated[
+    str,
+    typer.Option(
+        "-m",
+        "--model",
+        help="A model, one row of `upscale models list`, or a .safetensors file.",
+        autocompletion=_models,
+        rich_help_panel=_NETWORK,
+    ),
+]
+ScaleOpt = Annotated[
+    float | None,
+    typer.Option("-s", "--scale", help="Factor, 2 unless a size is given; 2.5 will do.", rich_help_panel=_SIZE),
+]
+WidthOpt = Annotated[
+    int | None, typer.Option("--width", metavar="PX", help="Width of every output.", rich_help_panel=_SIZE)
+]
+HeightOpt = Annotated[
+    int | None, typer.Option("--height", metavar="PX", help="Height of every output.", rich_help_panel=_SIZE)
+]
+MegapixelsOpt = Annotated[
+    float | None,
+    typer.Option("--megapixels", metavar="MP", help="Million pixels of every output.", rich_help_panel=_SIZE),
+]
+TileOpt = Annotated[
+    int,
+    typer.Option(
+        "-t", "--tile", metavar="PX", help="Most pixels a tile's side has; 0 is automatic.", rich_help_panel=_NETWORK
+    ),
+]
+OverlapOpt = Annotated[
+    int | None,
+    typer.Option(
+        "--overlap",
+        metavar="PX",
+        help="Pixels that tiles share; as the network needs unless given.",
+        rich_help_panel=_NETWORK,
+    ),
+]
+PrecisionOpt = Annotated[
+    Precision, typer.Option("--precision", help="Number format of the network.", rich_help_panel=_NETWORK)
+]
+DeviceOpt = Annotated[
+    str,
+    typer.Option(
+        "-d", "--device", help="auto, cpu, cuda, cuda:N or mps; see `upscale devices`.", rich_help_panel=_NETWORK
+    ),
+]
+StrengthOpt = Annotated[
+    float,
+    typer.Option("--strength", help="From 0, plain interpolation, to 1, the network alone.", rich_help_panel=_NETWORK),
+]
+OfflineOpt = Annotated[bool, typer.Option("--offline", help="Never fetch weights.", rich_help_panel=_NETWORK)]
+FormatOpt = Annotated[
+    str | None,
+    typer.Option(
+        "-f",
+        "--format",
+        help="jpg, png, tif, webp, avif, bmp, gif; the picture's own unless given.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
+QualityOpt = Annotated[
+    int | None,
+    typer.Option("-q", "--quality", help="1 to 100, for jpg, webp and avif.", rich_help_panel=_OUTPUT),
+]
+DepthOpt = Annotated[Depth, typer.Option("--depth", help="Bits of each value.", rich_help_panel=_OUTPUT)]
+NameOpt = Annotated[
+    str,
+    typer.Option(
+        "--name",
+        help="Output name of {stem} {model} {scale} {width} {height}, without ending.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
+RecursiveOpt = Annotated[
+    bool, typer.Option("-r", "--recursive", help="Enter the folders in a folder.", rich_help_panel=_INPUT)
+]
+SkipOpt = Annotated[
+    bool, typer.Option("--skip-existing", help="Skip pictures whose output exists.", rich_help_panel=_OUTPUT)
+]
+OverwriteOpt = Annotated[bool, typer.Option("--overwrite", help="Make every output again.", rich_help_panel=_OUTPUT)]
+ResumeOpt = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        help="Also replace what an earlier run made with other settings. What is done is always skipped.",
+        rich_help_panel=_OUTPUT,
+    ),
+]
+CollisionOpt = Annotated[
+    Collision,
+    typer.Option("--on-collision", help="When two pictures would become one file.", rich_help_panel=_OUTPUT),
+]
+InPlaceOpt = Annotated[
+    bool, typer.Option("--in-place", help="Replace every picture by its enlargement.", rich_help_panel=_OUTPUT)
+]
+StripOpt = Annotated[
+    bool,
+    typer.Option(
+        "--strip-metadata", help="Leave out EXIF, XMP and the like; the colour profile stays.", rich_help_panel=_OUTPUT
+    ),
+]
+MaxPixelsOpt = Annotated[
+    int | None,
+    typer.Option("--max-pixels", help="Refuse larger pictures, 200 million unless given.", rich_help_panel=_INPUT),
+]
+TruncatedOpt = Annotated[
+    bool,
+    typer.Option("--allow-truncated", help="Salvage what a truncated file holds.", rich_help_panel=_INPUT),
+]
+DryRunOpt = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.", rich_help_panel=_SCREEN)]
+JsonOpt = Annotated[bool, typer.Option("--json", help="Print JSON.", rich_help_panel=_SCREEN)]
+ReportOpt = Annotated[
+    Path | None,
+    typer.Option("--report", metavar="FILE", help="Write one JSON line a picture.", rich_help_panel=_SCREEN),
+]
+YesOpt = Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.", rich_help_panel=_SCREEN)]
+VerboseOpt = Annotated[
+    bool,
+    typer.Option("-v", "--verbose", help="Say of every picture how it was made, or why not.", rich_help_panel=_SCREEN),
+]

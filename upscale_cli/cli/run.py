@@ -1,0 +1,144 @@
+"""The default command: options in, one RunRequest out, and what came of it on the screen."""
+
+import difflib
+import sys
+from typing import TYPE_CHECKING
+
+import typer
+
+from upscale_cli import render
+from upscale_cli.cli import options as opt
+from upscale_cli.errors import UsageError, WeightsError
+
+if TYPE_CHECKING:
+    from upscale_cli.jobs import Plan
+    from upscale_cli.request import Existing
+
+
+def run(  # one parameter an option
+    ctx: typer.Context,
+    paths: opt.PathsArg,
+    recursive: opt.RecursiveOpt = False,
+    max_pixels: opt.MaxPixelsOpt = None,
+    allow_truncated: opt.TruncatedOpt = False,
+    scale: opt.ScaleOpt = None,
+    width: opt.WidthOpt = None,
+    height: opt.HeightOpt = None,
+    megapixels: opt.MegapixelsOpt = None,
+    output: opt.OutputOpt = None,
+    format: opt.FormatOpt = None,
+    quality: opt.QualityOpt = None,
+    depth: opt.DepthOpt = "keep",
+    name: opt.NameOpt = "{stem}_x{scale}",
+    skip_existing: opt.SkipOpt = False,
+    overwrite: opt.OverwriteOpt = False,
+    resume: opt.ResumeOpt = False,
+    on_collision: opt.CollisionOpt = "rename",
+    in_place: opt.InPlaceOpt = False,
+    strip_metadata: opt.StripOpt = False,
+    model: opt.ModelOpt = "edsr",
+    device: opt.DeviceOpt = "auto",
+    precision: opt.PrecisionOpt = "auto",
+    tile: opt.TileOpt = 0,
+    overlap: opt.OverlapOpt = None,
+    strength: opt.StrengthOpt = 1.0,
+    offline: opt.OfflineOpt = False,
+    dry_run: opt.DryRunOpt = False,
+    as_json: opt.JsonOpt = False,
+    report: opt.ReportOpt = None,
+    yes: opt.YesOpt = False,
+    verbose: opt.VerboseOpt = False,
+) -> None:
+    """Make pictures larger. The word `run` may be left out.
+
+    Example: `upscale photos/ -o out -s 4`
+    """
+    _check_for_command(ctx, paths)
+    from upscale_cli import jobs
+    from upscale_cli import run as verb
+    from upscale_cli.media.image import DEFAULT_MAX_PIXELS
+    from upscale_cli.pipeline import PictureOptions
+    from upscale_cli.request import NetworkOptions, RunRequest, Size
+
+    if scale is width is height is megapixels is None:
+        scale = 2
+    request = RunRequest(
+        inputs=tuple(paths),
+        output=output,
+        size=Size(scale=scale, width=width, height=height, megapixels=megapixels),
+        network=NetworkOptions(
+            model=model,
+            device=device,
+            precision=precision,
+            tile_px=tile,
+            overlap_px=overlap,
+            strength=strength,
+            offline=offline,
+        ),
+        picture=PictureOptions(
+            depth=depth,
+            quality=quality,
+            max_pixels=DEFAULT_MAX_PIXELS if max_pixels is None else max_pixels,
+            allow_truncated=allow_truncated,
+            keep_metadata=not strip_metadata,
+        ),
+        format=_format(format),
+        name=name,
+        recursive=recursive,
+        existing=_existing(skip_existing, overwrite, resume),
+        on_collision=on_collision,
+        in_place=in_place,
+    )
+    with render.HeaderBar(quiet=as_json) as bar:
+        plan = jobs.plan(request, progress=bar.update)
+    for warning in plan.warnings if not (as_json and dry_run) else ():
+        render.warning(warning)
+    if dry_run:
+        try:
+            forecasts = verb.forecast(plan)
+        except WeightsError as error:  # not here: what it would take is not known, what it would do is
+            render.warning(str(error))
+            forecasts = {}
+        render.planned(plan, forecasts, as_json=as_json)
+        raise typer.Exit(int(bool(plan.having("failed"))))
+    if in_place and not yes:
+        _ask(plan)
+    with render.RunDisplay(plan, as_json=as_json, verbose=verbose, report=report) as display:
+        result = verb.run(plan, tell=display.tell)
+    render.ran(result, as_json=as_json)
+    raise typer.Exit(result.exit_code)
+
+
+def _check_for_command(ctx: typer.Context, paths: list[str]) -> None:
+    """UsageError for a first word that is no path but nearly a command."""
+    from pathlib import Path
+
+    word = paths[0]
+    commands = getattr(ctx.find_root().command, "commands", {})
+    near = difflib.get_close_matches(word, commands, n=1, cutoff=0.7)
+    if near and not Path(word).exists():
+        raise UsageError(f"There is no file or folder {word!r}. Did you mean the command {near[0]!r}?")
+
+
+def _format(format: str | None) -> str | None:
+    """An ending as the formats are listed by; `auto` is no wish."""
+    ending = (format or "auto").lower().removeprefix(".")
+    return None if ending == "auto" else ending
+
+
+def _existing(skip: bool, overwrite: bool, resume: bool) -> "Existing":
+    if skip + overwrite + resume > 1:
+        raise UsageError("--skip-existing, --overwrite and --resume exclude each other. Choose one.")
+    return "skip" if skip else "overwrite" if overwrite else "resume" if resume else "ask"
+
+
+def _ask(plan: "Plan") -> None:
+    """Before originals are replaced: the user's word for it, or --yes where nobody can be asked."""
+    count = len(plan.having("todo"))
+    if not count:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError("--in-place replaces the originals. Add --yes where nobody can be asked.")
+    typer.confirm(
+        f"Replace {count} picture{'s' * (count != 1)} by the enlargement? The originals are lost.", abort=True
+    )

@@ -1,0 +1,443 @@
+"""What people and programs see: progress, lines, tables, JSON. The only file that prints what a verb returns.
+
+Results go to standard output, progress and errors to standard error. Names are shown on one line whatever is in them,
+and never read as markup. Reads and decides nothing.
+"""
+
+import contextlib
+import csv
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from upscale_cli.errors import UsageError
+from upscale_cli.media.paths import shown
+
+if TYPE_CHECKING:
+    from upscale_cli.device import DeviceInfo
+    from upscale_cli.evaluate import EvalReport, ImageScore
+    from upscale_cli.jobs import Item, Plan, State
+    from upscale_cli.metrics.protocol import Scores
+    from upscale_cli.run import FileReport, Forecast, News, RunReport
+    from upscale_cli.train.loop import Progress as Step
+    from upscale_cli.train.verb import TrainReport
+
+MANY = 20
+"""Lines after which a summary says again what has scrolled away."""
+WIDE = 240
+"""Columns of a table that nobody looks at on a terminal."""
+
+
+def error(message: str) -> None:
+    """One failure, to standard error."""
+    _errors().print(Text.assemble(("error: ", "bold red"), "\n".join(shown(line) for line in message.split("\n"))))
+
+
+def warning(message: str) -> None:
+    """Something to know before it matters."""
+    _errors().print(Text.assemble(("note: ", "yellow"), shown(message)))
+
+
+def seconds(value: float) -> str:
+    """A duration for people: `0.4 s`, `12 s`, `3 min 20 s`, `2 h 05 min`."""
+    if value < 9.95:
+        return f"{value:.1f} s"
+    whole = round(value)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02} s"
+    return f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def _errors() -> Console:
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def _output() -> Console:
+    console = Console(highlight=False, soft_wrap=True)
+    return console if console.is_terminal else Console(highlight=False, soft_wrap=True, width=WIDE)
+
+
+def _print_json(value: object) -> None:
+    # ASCII with escapes: names that are no UTF-8 come through any pipe and back.
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+
+
+# --- the main command --------------------------------------------------------------------------------------------
+
+
+class HeaderBar:
+    """Progress of reading headers, once it takes longer than a moment; nothing where standard error is no terminal."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        console = _errors()
+        columns = (TextColumn("reading headers"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f}"))
+        self._progress = Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal)
+        self._task = self._progress.add_task("")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def update(self, done: int, total: int) -> None:
+        """`done` of `total` headers are read."""
+        if total > MANY:
+            self._progress.start()
+            self._progress.update(self._task, completed=done, total=total)
+
+
+class _Speed(ProgressColumn):
+    """Megapixels written a second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:.1f} MP/s")
+
+
+class RunDisplay:
+    """Everything shown while a plan is carried out: a bar on a terminal, a line a picture, and the lines of --report.
+
+    Use as a context manager; `tell` takes the news of `run`.
+    """
+
+    def __init__(self, plan: "Plan", *, as_json: bool, verbose: bool, report: Path | None) -> None:
+        self._as_json = as_json
+        self._verbose = verbose
+        self._sizes = {item.source: _megapixels(item) for item in plan.having("todo")}
+        self._tally = dict.fromkeys(("made", "done", "skipped", "failed"), 0)
+        self._total = len(self._sizes)
+        self._console = _errors()
+        self._lines = Console(highlight=False, soft_wrap=True)
+        shows = self._console.is_terminal and not as_json
+        self._progress = Progress(
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[count]}", markup=False),
+            _Speed(),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.description}", markup=False),
+            console=self._console,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+            disable=not shows,
+        )
+        if shows and self._lines.is_terminal:
+            self._lines = self._console  # above the bar, not through it
+        self._megapixels = 0.0
+        self._task = self._progress.add_task("", total=sum(self._sizes.values()), count=self._count())
+        self._report = _open_report(report) if report else None
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+        if self._report:
+            self._report.close()
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            left = self._total - self._tally["made"]
+            self._console.print(
+                f"Interrupted: {self._tally['made']} made, {left} left. The same command goes on from here."
+            )
+
+    def tell(self, news: "News") -> None:
+        """Show it."""
+        if news.waiting_for is not None:
+            self._console.print(
+                f"Another run is writing to {shown(news.waiting_for)}. Waiting for it to end; Ctrl-C gives up.",
+                markup=False,
+            )
+        elif news.finished is not None:
+            self._finished(news.finished)
+        elif news.source is not None:
+            under_way = self._sizes.get(news.source, 0.0) * news.fraction
+            self._progress.update(
+                self._task, completed=self._megapixels + under_way, description=shown(news.source.name)
+            )
+
+    def _finished(self, file: "FileReport") -> None:
+        self._tally[file.state] += 1
+        self._megapixels += self._sizes.get(file.source, 0.0)
+        self._progress.update(self._task, completed=self._megapixels, count=self._count())
+        if self._report:
+            self._report.write(json.dumps(_file_json(file)) + "\n")
+            self._report.flush()
+        if file.state == "failed":
+            self._console.print(Text.assemble(("failed: ", "bold red"), _failure(file)))
+        elif not self._as_json and (file.state != "done" or self._verbose):
+            self._lines.print(Text(_line(file, verbose=self._verbose)))
+
+    def _count(self) -> str:
+        return f"{self._tally['made']}/{self._total}"
+
+
+def ran(report: "RunReport", *, as_json: bool) -> None:
+    """The summary at the end; as JSON all of it."""
+    pixels = sum(file.out_pixels for file in report.files if file.state == "made")
+    speed = pixels / 1e6 / report.seconds if report.seconds else 0.0
+    count = {
+        state: sum(file.state == state for file in report.files) for state in ("made", "done", "skipped", "failed")
+    }
+    if as_json:
+        files = [_file_json(file) for file in report.files]
+        figures = {"seconds": round(report.seconds, 3), "megapixels_per_second": round(speed, 3)}
+        return _print_json({"files": files, **count, **figures, "exit_code": report.exit_code})
+    failed = [file for file in report.files if file.state == "failed"]
+    if len(report.files) > MANY:
+        for file in failed:
+            _errors().print(Text.assemble(("failed: ", "bold red"), _failure(file)))
+    parts = [f"{count['made']} made"]
+    if count["done"]:
+        parts.append(f"{count['done']} done by an earlier run")
+    parts += [f"{count[state]} {state}" for state in ("skipped", "failed") if count[state]]
+    pace = f" in {seconds(report.seconds)}, {speed:.1f} MP/s" if count["made"] else ""
+    _errors().print(f"{', '.join(parts)}{pace}.", style="bold")
+
+
+def planned(plan: "Plan", forecasts: "dict[Path, Forecast]", *, as_json: bool) -> None:
+    """What would be done, and what it would take."""
+    if as_json:
+        rows = [_item_json(item, forecasts.get(item.source)) for item in plan.items]
+        return _print_json({"plan": rows, "warnings": list(plan.warnings)})
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("picture", overflow="fold")
+    table.add_column("output", overflow="fold")
+    for title in ("from", "to"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("through")
+    for title in ("tiles", "about", "memory"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for item in plan.items:
+        table.add_row(*_plan_row(item, forecasts.get(item.source)))
+    console = Console(highlight=False)
+    (console if console.is_terminal else Console(highlight=False, width=WIDE)).print(table)
+    _errors().print(_plan_total(plan, forecasts), style="bold")
+
+
+def _plan_row(item: "Item", forecast: "Forecast | None") -> Iterator[Text]:
+    info, job = item.info, item.job
+    yield Text(shown(item.source))
+    if item.state != "todo" or not job:
+        style = "red" if item.state == "failed" else "dim"
+        word = "" if item.state == "done" else f"{item.state}: "
+        yield Text(word + shown(item.reason), style)
+    else:
+        notes = "; ".join(shown(note) for note in (*filter(None, [item.reason]), *item.notes, *item.losses))
+        yield Text(shown(job.target)).append(f" ({notes})" if notes else "", "yellow")
+    yield Text(f"{info.width} x {info.height}" if info else "")
+    yield Text(f"{job.width} x {job.height}" if job and item.state == "todo" else "")
+    yield Text(" + ".join(stage.name for stage in item.stages) if item.state == "todo" else "")
+    yield Text(f"{forecast.tiles} of {forecast.tile_px} px" if forecast else "")
+    yield Text(seconds(forecast.seconds) if forecast else "")
+    yield Text(_bytes(forecast.bytes) if forecast else "")
+
+
+def _plan_total(plan: "Plan", forecasts: "dict[Path, Forecast]") -> str:
+    todo = plan.having("todo")
+    parts = [f"{len(todo)} to make ({sum(map(_megapixels, todo)):.1f} MP)"]
+    if forecasts:
+        parts[0] += f" in about {seconds(sum(forecast.seconds for forecast in forecasts.values()))}"
+    counts = Counter(item.state for item in plan.items)
+    words: dict[State, str] = {"done": "done by an earlier run", "skipped": "skipped", "failed": "failed"}
+    parts += [f"{counts[state]} {word}" for state, word in words.items() if counts[state]]
+    return f"{', '.join(parts)}. Nothing was written."
+
+
+def _megapixels(item: "Item") -> float:
+    if not item.job or not item.info:
+        return 0.0
+    return item.job.height * item.job.width * item.info.frames / 1e6
+
+
+def _failure(file: "FileReport") -> str:
+    return f"{shown(file.source)}: {shown(file.reason)}"
+
+
+def _line(file: "FileReport", *, verbose: bool) -> str:
+    """One picture on one line, with everything that was lost on the way."""
+    if file.state != "made" or file.target is None or file.in_size is None or file.out_size is None:
+        return f"{shown(file.source)}: {file.state}, {shown(file.reason)}"
+    size = f"{file.in_size[0]} x {file.in_size[1]} -> {file.out_size[0]} x {file.out_size[1]}"
+    parts = [f"{shown(file.source)} -> {shown(file.target)}", size, seconds(file.seconds)]
+    if verbose and file.model:
+        parts.append(f"{file.model}, {file.precision}, tiles of {file.tile_px} px")
+        parts += [f"{file.retries} retries"] if file.retries else []
+    return "  ".join(parts) + "".join(f"\n  {shown(note)}" for note in file.notes)
+
+
+def _file_json(file: "FileReport") -> dict[str, Any]:
+    return {**asdict(file), "source": str(file.source), "target": file.target and str(file.target)}
+
+
+def _item_json(item: "Item", forecast: "Forecast | None") -> dict[str, Any]:
+    info, job = item.info, item.job
+    return {
+        "source": str(item.source),
+        "target": str(job.target) if job else None,
+        "state": item.state,
+        "reason": item.reason,
+        "notes": [*item.notes, *item.losses],
+        "in_size": [info.width, info.height] if info else None,
+        "out_size": [job.width, job.height] if job else None,
+        "frames": info.frames if info else None,
+        "format": job.format if job else None,
+        "networks": [stage.name for stage in item.stages],
+        "forecast": asdict(forecast) if forecast else None,
+    }
+
+
+def _open_report(path: Path) -> IO[str]:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("w", encoding="ascii")
+    except OSError as fault:
+        raise UsageError(f"--report {path} cannot be written: {(fault.strerror or str(fault)).lower()}.") from fault
+
+
+def _bytes(value: float) -> str:
+    return f"{value / 1e9:.1f} GB" if value >= 1e9 else f"{value / 1e6:.0f} MB"
+
+
+def devices(found: "Sequence[DeviceInfo]", *, as_json: bool) -> None:
+    """What `--device` takes on this machine, best first."""
+    if as_json:
+        return _print_json({"devices": [asdict(device) for device in found]})
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("device", "what it is", "precision"):
+        table.add_column(title)
+    table.add_column("memory", justify="right")
+    for device in found:
+        table.add_row(device.name, Text(device.description), device.precision, _bytes(device.memory_bytes))
+    _output().print(table)
+
+
+# --- eval --------------------------------------------------------------------------------------------------------
+
+
+class EvaluationBar:
+    """Progress of `upscale eval`: how many images are scored, on a terminal."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        console = _errors()
+        self._status = console.status("scoring") if console.is_terminal and not quiet else contextlib.nullcontext()
+        self._done = 0
+
+    def __enter__(self) -> Self:
+        self._status.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._status.__exit__(kind, fault, trace)
+
+    def update(self, image: "ImageScore") -> None:
+        """One more image is scored."""
+        self._done += 1
+        if not isinstance(self._status, contextlib.nullcontext):
+            self._status.update(Text(f"scoring: {self._done} done, {shown(image.name)} {image.scores.psnr_y:.2f} dB"))
+
+
+def evaluation(report: "EvalReport", *, as_json: bool) -> None:
+    """The scores of every image and their mean, with the protocol they were taken by."""
+    if as_json:
+        return _print_json({**asdict(report), "mean": asdict(report.mean)})
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("image")
+    for title in ("PSNR-Y", "SSIM-Y", "PSNR-RGB"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for image in report.images:
+        table.add_row(Text(shown(image.name)), *_cells(image.scores))
+    table.add_row(Text("mean", "bold"), *_cells(report.mean))
+    console = _output()
+    console.print(table)
+    console.print(
+        f"{report.model} x{report.scale} on {report.data}, {report.device} in {report.precision}\n"
+        f"protocol: {report.protocol}\nlow resolution: {report.low_resolution}",
+        markup=False,
+    )
+
+
+def write_scores(report: "EvalReport", path: Path) -> None:
+    """A CSV file with a row an image and one of means."""
+    rows = [(image.name, image.scores) for image in report.images]
+    try:
+        with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+            writer = csv.writer(file)
+            writer.writerow(("image", "psnr_y", "ssim_y", "psnr_rgb"))
+            for name, scores in (*rows, ("mean", report.mean)):
+                writer.writerow((name, f"{scores.psnr_y:.4f}", f"{scores.ssim_y:.6f}", f"{scores.psnr_rgb:.4f}"))
+    except OSError as fault:
+        raise UsageError(f"--csv {path} cannot be written: {(fault.strerror or str(fault)).lower()}.") from fault
+
+
+def _cells(scores: "Scores") -> tuple[str, str, str]:
+    return f"{scores.psnr_y:.2f}", f"{scores.ssim_y:.4f}", f"{scores.psnr_rgb:.2f}"
+
+
+# --- train -------------------------------------------------------------------------------------------------------
+
+
+class TrainingBar:
+    """Progress of `upscale train`: a bar on a terminal, and a line a validation everywhere."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._console = _errors()
+        self._quiet = quiet
+        self._progress = Progress(
+            BarColumn(bar_width=24),
+            TextColumn("{task.completed:.0f}/{task.total:.0f} steps"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.description}", markup=False),
+            console=self._console,
+            transient=True,
+            disable=quiet or not self._console.is_terminal,
+        )
+        self._task = self._progress.add_task("")
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def update(self, step: "Step") -> None:
+        """One more step, or a validation."""
+        words = f"loss {step.loss:.4f}, {step.images_per_second:.0f} images/s"
+        self._progress.update(self._task, completed=step.step, total=step.steps, description=words)
+        if step.validation is not None and not self._quiet:
+            self._console.print(f"step {step.step}: {step.validation:.3f} dB, {words}")
+
+
+def training(report: "TrainReport", *, as_json: bool) -> None:
+    """Where the weights are and what they are worth."""
+    if as_json:
+        return _print_json({**asdict(report), "weights": str(report.weights)})
+    scores = " / ".join(_cells(report.scores))
+    _output().print(
+        f"{shown(report.weights)}: {report.variant}, best of {report.steps} steps at step {report.best_step}\n"
+        f"validation: {scores} (PSNR-Y, SSIM-Y, PSNR-RGB)\nUse it with `upscale PATH -m {shown(report.weights)}`.",
+        markup=False,
+    )
