@@ -203,9 +203,11 @@ def test_every_command_is_in_the_readme() -> None:
 
 
 def test_every_option_in_the_readme_exists() -> None:
+    from upscale_cli.cli.options import ALIASES
+
     known = {option for command in commands().values() for each in command.params for option in each.opts}
     known |= {option for command in commands().values() for each in command.params for option in each.secondary_opts}
-    known |= {"--help", "--version"}
+    known |= {"--help", "--version", *ALIASES}
     spans = [*tour(), *(span for span in re.findall(r"`([^`\n]+)`", README.read_text("utf-8")) if "-" in span)]
     named = {option for span in spans for option in re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", span)}
     foreign = {"--group", "--check"}  # of pip and ruff
