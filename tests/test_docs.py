@@ -209,7 +209,7 @@ def test_every_option_in_the_readme_exists() -> None:
     known |= {option for command in commands().values() for each in command.params for option in each.secondary_opts}
     known |= {"--help", "--version", *ALIASES}
     spans = [*tour(), *(span for span in re.findall(r"`([^`\n]+)`", README.read_text("utf-8")) if "-" in span)]
-    named = {option for span in spans for option in re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", span)}
+    named = {option for span in spans for option in re.findall(r"(?<![\w-])(--[a-z][a-z0-9-]+)", span)}
     foreign = {"--group", "--check"}  # of pip and ruff
     assert named - known - foreign == set()
 
