@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from PIL import Image
+from PIL.TiffImagePlugin import IFDRational
 
 from upscale_cli.media.encode import EXTENSIONS, ImageSink
 from upscale_cli.media.frame import Frame
@@ -138,7 +139,7 @@ def exif(*, orientation: int | None = None, endian: str = "<", thumbnail: bool =
     if orientation is not None:
         tags[274] = orientation
     tags[0x8769] = {
-        0x829A: (1, 250),
+        0x829A: IFDRational(1, 250),
         0x829D: 5.6,
         0x8827: 400,
         0x9003: "2024:05:06 07:08:09",

@@ -202,8 +202,9 @@ class ImageSink:
         if icc is None:
             return None
         fault = icc_fault(icc)
-        # WebP and GIF have no grey: what is stored there is RGB
-        wanted = "GRAY" if first.channels == 1 and self._format != "WEBP" else "RGB"
+        # WebP has no grey, and AVIF none with alpha: what is stored there is RGB
+        colored = first.channels == 3 or self._format == "WEBP" or (self._format == "AVIF" and first.alpha is not None)
+        wanted = "RGB" if colored else "GRAY"
         if fault is None and icc_space(icc) != wanted:
             fault = f"it is for {icc_space(icc)}, the picture is {'grey' if wanted == 'GRAY' else 'RGB'}"
         if fault is not None:
@@ -265,8 +266,8 @@ class ImageSink:
                 options["exif"] = meta.exif
         if meta.xmp is not None:
             options["xmp"] = meta.xmp
-        if meta.dpi is not None:
-            options["dpi"] = meta.dpi
+        if meta.dpi is not None or self._format == "BMP":
+            options["dpi"] = meta.dpi or (0, 0)  # BMP always has the field, and Pillow would put 96 there
         if meta.iptc is not None:
             options["extra"] = _photoshop_segment(meta.iptc)
         for _, text in meta.text:
