@@ -128,6 +128,15 @@ def test_a_network_that_gives_no_picture_leaves_no_file(sources: list[Path], out
     assert leftovers(out) == []
 
 
+def test_a_source_with_fewer_frames_than_it_promises_is_an_error(
+    sources: list[Path], out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ImageSource, "frames", lambda _: iter([]))
+    result = next(process([job(sources[0], out / "a.png")], Upscaler([NearestEngine()])))
+    assert str(result.error).endswith("holds 0 of the 1 pictures it promises.")
+    assert list(out.iterdir()) == []
+
+
 def test_trouble_that_was_overcome_is_noted_in_the_result(sources: list[Path], out: Path) -> None:
     engine = NearestEngine(precision="bf16", broken=lambda _: True, most_pixels=70 * 70)
     result = next(process([job(sources[0], out / "a.png")], Upscaler([engine])))

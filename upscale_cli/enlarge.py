@@ -54,7 +54,9 @@ class Effort:
         if self.restarts:
             found.append(f"out of memory {self.restarts}x, went on with tiles of {self.tile_px} px")
         if self.redone:
-            found.append(f"{self.redone} tile{'s' * (self.redone > 1)} redone in fp32: NaN or black in {self.precision}")
+            found.append(
+                f"{self.redone} tile{'s' * (self.redone > 1)} redone in fp32: NaN or black in {self.precision}"
+            )
         return tuple(found)
 
     def __add__(self, later: "Effort") -> "Effort":

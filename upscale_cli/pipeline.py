@@ -268,14 +268,16 @@ class _Run:
             info = work.info = source.info
             size = info.height * info.width * (info.channels + info.alpha) * info.depth // 8
             frames, found = source.frames(), 0
-            while work.error is None:
+            # By the header's count: asking for one more would keep the source and its pixels until there is room.
+            while work.error is None and found < info.frames:
                 work.reading.stop()
                 self.sources.reserve(size)
                 work.reading.start()
                 frame = next(frames, None)
                 if frame is None:
-                    self.sources.release(size)
-                    break
+                    raise InputError(
+                        f"{shown(work.job.source)}: holds {found} of the {info.frames} pictures it promises."
+                    )
                 found += 1
                 # Only now: decoding may have converted the colours, and then the profile is another.
                 work.metadata = source.metadata if options.keep_metadata else _bare(source.metadata)
@@ -283,8 +285,6 @@ class _Run:
                 del frame
             work.source_notes = tuple(source.notes)
         work.reading.stop()
-        if not found and work.error is None:
-            raise InputError(f"{shown(work.job.source)}: holds no picture.")
 
     def _write(self) -> None:
         """The writer thread: encode every job's frames into one sink; a job that failed has its sink undone."""
