@@ -9,7 +9,7 @@ import math
 import os
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations_with_replacement
 from pathlib import Path
@@ -86,20 +86,24 @@ class Plan:
         return {folder: Journal(folder) for folder in {item.folder for item in self.items if item.job}}
 
 
-def plan_stages(wanted: float, natives: Iterable[int]) -> tuple[int, ...]:
+def plan_stages(wanted: float, natives: Collection[int]) -> tuple[int, ...]:
     """The native scales to run in a row so that their product reaches `wanted`: the least work, then the least excess.
 
-    Work is counted in pixels that enter a network. UsageError where networks of scale 1 cannot reach it.
+    Work is counted in pixels that enter a network, so small scales come first. UsageError where none enlarges.
     """
-    scales = sorted(set(natives))
     enough = wanted * (1 - 1e-9)  # a square root of megapixels may come out a rounding above a native scale
-    if scales[-1] == 1 < enough:
+    if enough <= 1:
+        return (min(natives),)
+    scales = sorted({scale for scale in natives if scale > 1})
+    if not scales:
         raise UsageError("This model does not enlarge. Choose another (`upscale models list`), or --scale 1.")
-    count = 1
-    while scales[-1] ** count < enough:
-        count += 1
-    chains = (chain for chain in combinations_with_replacement(scales, count) if math.prod(chain) >= enough)
-    return min(chains, key=lambda chain: (_work(chain), math.prod(chain)))
+    longest = 1
+    while scales[0] ** longest < enough:
+        longest += 1
+    chains = (chain for count in range(1, longest + 1) for chain in combinations_with_replacement(scales, count))
+    return min(
+        (chain for chain in chains if math.prod(chain) >= enough), key=lambda chain: (_work(chain), math.prod(chain))
+    )
 
 
 def _work(chain: Sequence[int]) -> int:

@@ -16,10 +16,11 @@ import numpy as np
 from upscale_cli.engines import Engine, open_engine
 from upscale_cli.errors import OutputError
 from upscale_cli.jobs import Item, Network, Plan, decide, without_name
+from upscale_cli.jobs import plan as make_plan
 from upscale_cli.journal import Journal, locked, remove_remains
 from upscale_cli.media.frame import Frame
 from upscale_cli.pipeline import Event, Job, JobResult, PictureOptions, Upscaler, process
-from upscale_cli.request import NetworkOptions
+from upscale_cli.request import NetworkOptions, RunRequest
 
 PROBE_PX = 96  # side of the picture whose time a forecast is made from: a blink for every network that ships
 
@@ -98,14 +99,15 @@ def silently(_news: News) -> None:
     """For who does not want to hear."""
 
 
-def run(plan: Plan, *, opener: Opener = open_engine, tell: Callable[[News], None] = silently) -> RunReport:
-    """Do what the plan says. One failed picture is a line of the report; the others go on.
+def run(work: RunRequest | Plan, *, opener: Opener = open_engine, tell: Callable[[News], None] = silently) -> RunReport:
+    """Do what is asked, or planned already. One failed picture is a line of the report; the others go on.
 
     Waits for another run on the same output folder, then asks again what is left to do. Every picture is in the
-    journal before the next one is told. Raises OutputError if the output folder cannot be written, and what `opener`
-    raises; on KeyboardInterrupt what was finished stays, and nothing half-made does.
+    journal before the next one is told. Raises OutputError if the output folder cannot be written, and what planning
+    and `opener` raise; on KeyboardInterrupt what was finished stays, and nothing half-made does.
     """
     started = time.perf_counter()
+    plan = work if isinstance(work, Plan) else make_plan(work)
     reports: dict[Path, FileReport] = {}
 
     def report(file: FileReport) -> None:
