@@ -168,6 +168,8 @@ class RunDisplay:
             )
         elif news.finished is not None:
             self._finished(news.finished)
+        elif news.opening:
+            self._progress.update(self._task, description=f"opening {news.opening}")
         elif news.source is not None:
             under_way = self._sizes.get(news.source, 0.0) * news.fraction
             self._progress.update(

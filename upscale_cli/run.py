@@ -75,13 +75,15 @@ class RunReport:
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """Something to show while it runs: a picture under way or finished, or another run that is waited for."""
+    """Something to show while it runs: a picture under way or finished, a network to load, another run to wait for."""
 
     source: Path | None = None
     fraction: float = 0.0
     """Of `source`, 0 to 1."""
     finished: FileReport | None = None
     waiting_for: Path | None = None
+    opening: str = ""
+    """The network that is being loaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +125,10 @@ def run(work: RunRequest | Plan, *, opener: Opener = open_engine, tell: Callable
             if item.state != "todo":
                 report(_decided(item))
         networks = _Networks(plan.request.network, opener)
-        # All networks are opened first: what is wrong with one ends the run before it began.
-        groups = [(networks.upscaler(stages), items) for stages, items in _groups(plan)]
+        groups = []
+        for stages, items in _groups(plan):  # all are opened first: what is wrong with one ends the run at once
+            tell(News(opening=" + ".join(stage.name for stage in stages)))
+            groups.append((networks.upscaler(stages), items))
         for upscaler, items in groups:
             for file in _make(items, networks, upscaler, journals, plan.request.picture, tell):
                 report(file)

@@ -1,0 +1,368 @@
+"""`upscale` as a user meets it: words in, files and exit codes out. The network is a formula that needs no weights."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from nearest_engine import NearestEngine, nearest
+from pictures import frame, photo, read, write
+from typer.testing import CliRunner, Result
+
+from upscale_cli import run as verb
+from upscale_cli.cli.app import app
+from upscale_cli.cli.options import known_names
+from upscale_cli.errors import UpscaleError
+
+
+@pytest.fixture(autouse=True)
+def engines(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Nearest neighbour for every network; what was asked of it."""
+    asked: list[dict[str, Any]] = []
+
+    def opener(model: str, scale: int, **options: object) -> NearestEngine:
+        asked.append({"model": model, **options})
+        return NearestEngine(scale)
+
+    for function in (verb.run, verb.forecast):
+        monkeypatch.setitem(function.__kwdefaults__, "opener", opener)
+    return asked
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """`in/` with two pictures, in the current directory."""
+    (tmp_path / "in").mkdir()
+    write(tmp_path / "in" / "a.png", frame())
+    write(tmp_path / "in" / "b.jpg", frame())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "in"
+
+
+def upscale(*words: str) -> Result:
+    """Run the command; a message meant for `main` becomes its exit code and text."""
+    result = CliRunner().invoke(app, [*words])
+    if isinstance(result.exception, UpscaleError):
+        result.exit_code = result.exception.exit_code
+        result.stderr_bytes = str(result.exception).encode()  # type: ignore[attr-defined]
+    elif result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def complaint(*words: str) -> str:
+    """The message of a command that means nothing."""
+    result = upscale(*words)
+    assert result.exit_code == 2, result.output
+    return str(result.exception)
+
+
+def as_json(*words: str) -> dict[str, Any]:
+    return json.loads(upscale(*words, "--json").stdout)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+
+
+BICUBIC = ("-m", "bicubic")
+
+
+# --- the whole way -----------------------------------------------------------------------------------------------
+
+
+def test_a_folder_into_a_folder(folder: Path) -> None:
+    result = upscale("in", "-o", "out", *BICUBIC)
+    assert result.exit_code == 0
+    assert names(Path("out")) == ["a_x2.png", "b_x2.jpg"]
+    np.testing.assert_array_equal(read(Path("out/a_x2.png"))[0][0].color, nearest(photo(), 2))
+    assert re.search(r"in/a\.png -> out/a_x2\.png +60 x 45 -> 120 x 90", result.stdout)
+    assert re.search(r"2 made in .* s, .* MP/s\.", result.stderr)
+    again = upscale("in", "-o", "out", *BICUBIC)
+    assert again.exit_code == 0
+    assert again.stdout == ""
+    assert "0 made, 2 done by an earlier run." in again.stderr
+    assert "in/a.png: done" in upscale("in", "-o", "out", *BICUBIC, "-v").stdout
+
+
+def test_defaults_are_edsr_twice_beside_the_picture(folder: Path, engines: list[dict[str, Any]]) -> None:
+    assert upscale("in/a.png").exit_code == 0
+    assert names(folder) == ["a.png", "a_x2.png", "b.jpg"]
+    assert engines == [{"model": "edsr-x2", "device": "auto", "precision": "auto", "offline": False}]
+
+
+def test_every_option_reaches_its_place(folder: Path, engines: list[dict[str, Any]]) -> None:
+    words = "in/a.png -o big.tif -m lanczos --width 90 -t 64 --overlap 12 --precision bf16 -d cpu --depth 16 --offline"
+    assert upscale(*words.split(), "--max-pixels", "3000", "--strength", "0.5").exit_code == 0
+    (large,), _, _ = read(Path("big.tif"))
+    assert large.color.shape == (68, 90, 3)
+    assert large.depth == 16
+    assert engines == [{"model": "lanczos-x2", "device": "cpu", "precision": "bf16", "offline": True}]
+
+
+def test_quality_strength_and_metadata_change_the_file(folder: Path) -> None:
+    for index, words in enumerate(("", "-q 30", "--strength 0", "--strip-metadata")):
+        assert upscale("in/b.jpg", "-o", f"{index}.jpg", *BICUBIC, *words.split()).exit_code == 0
+    sizes = [Path(f"{index}.jpg").stat().st_size for index in range(4)]
+    assert sizes[1] < sizes[0] / 2
+    assert Path("2.jpg").read_bytes() != Path("0.jpg").read_bytes()
+
+
+def test_recursion_and_truncation_are_asked_for(folder: Path) -> None:
+    (folder / "sub").mkdir()
+    whole = (folder / "b.jpg").read_bytes()
+    (folder / "sub" / "cut.jpg").write_bytes(whole[: len(whole) * 2 // 3])
+    flat = upscale("in", "-o", "flat", *BICUBIC)
+    assert flat.exit_code == 0
+    assert "1 folder not entered. -r enters them." in flat.stderr
+    deep = upscale("in", "-o", "deep", "-r", *BICUBIC)
+    assert deep.exit_code == 1
+    assert re.search(r"failed: in/sub/cut\.jpg: is truncated .* --allow-truncated", deep.stderr)
+    assert upscale("in", "-o", "deep", "-r", "--allow-truncated", *BICUBIC).exit_code == 0
+    assert names(Path("deep/sub")) == ["cut_x2.jpg"]
+
+
+def test_existing_outputs(folder: Path) -> None:
+    Path("out").mkdir()
+    Path("out/a_x2.png").write_bytes(b"somebody's")
+    blocked = upscale("in", "-o", "out", *BICUBIC)
+    assert blocked.exit_code == 1
+    assert "out/a_x2.png exists. Use --overwrite, --skip-existing, or choose another -o." in blocked.stderr
+    assert names(Path("out")) == ["a_x2.png", "b_x2.jpg"]
+    skipped = upscale("in", "-o", "out", "--skip-existing", *BICUBIC)
+    assert skipped.exit_code == 0
+    assert "in/a.png: skipped, out/a_x2.png exists" in skipped.stdout
+    assert Path("out/a_x2.png").read_bytes() == b"somebody's"
+    assert upscale("in", "-o", "out", "--overwrite", *BICUBIC).exit_code == 0
+    assert upscale("in", "-o", "out", "-m", "lanczos").exit_code == 1
+    assert upscale("in", "-o", "out", "-m", "lanczos", "--resume").exit_code == 0
+    assert "exclude each other" in complaint("in", "--resume", "--overwrite")
+
+
+def test_in_place_wants_a_word(folder: Path) -> None:
+    assert "Add --yes" in complaint("in", "--in-place", *BICUBIC)
+    assert read(folder / "a.png")[0][0].color.shape == (45, 60, 3)
+    assert upscale("in", "--in-place", "-y", *BICUBIC).exit_code == 0
+    assert read(folder / "a.png")[0][0].color.shape == (90, 120, 3)
+    assert "2 done by an earlier run" in upscale("in", "--in-place", *BICUBIC).stderr
+
+
+def test_json_of_a_run(folder: Path) -> None:
+    (folder / "bad.png").write_bytes(b"hello")
+    result = as_json("in", "-o", "out", *BICUBIC)
+    assert (result["made"], result["failed"], result["exit_code"]) == (2, 1, 1)
+    assert [file["state"] for file in result["files"]] == ["made", "made", "failed"]
+    first = result["files"][0]
+    assert (first["source"], first["target"], first["model"]) == ("in/a.png", "out/a_x2.png", "bicubic-x2")
+    assert (first["in_size"], first["out_size"], first["precision"]) == ([60, 45], [120, 90], "fp32")
+    assert first["seconds"] > 0
+    assert result["files"][2]["reason"].startswith("is not a picture")
+
+
+def test_report_has_a_line_a_picture(folder: Path) -> None:
+    (folder / "bad.png").write_bytes(b"hello")
+    assert upscale("in", "-o", "out", "--report", "log/run.jsonl", *BICUBIC).exit_code == 1
+    rows = [json.loads(line) for line in Path("log/run.jsonl").read_text().splitlines()]
+    assert {Path(row["source"]).name: row["state"] for row in rows} == {
+        "bad.png": "failed",
+        "a.png": "made",
+        "b.jpg": "made",
+    }
+    assert all({"seconds", "tile_px", "precision", "retries", "reason", "notes"} <= row.keys() for row in rows)
+    Path("taken").mkdir()
+    assert "--report taken cannot be written" in complaint("in", "-o", "new", "--report", "taken", *BICUBIC)
+    assert not Path("new").exists()
+
+
+def test_dry_run_shows_and_writes_nothing(folder: Path) -> None:
+    (folder / "bad.png").write_bytes(b"hello")
+    write(folder / "clear.png", frame(alpha=True))
+    before = sorted(Path().rglob("*"))
+    result = upscale("in", "-o", "out", "-s", "3", "-f", "jpg", "--dry-run", *BICUBIC)
+    assert result.exit_code == 1
+    assert sorted(Path().rglob("*")) == before
+    assert re.search(r"in/a\.png +out/a_x3\.jpg +60 x 45 +180 x 135 +bicubic-x3 +1 of \d+ px", result.stdout)
+    assert "JPEG holds no transparency" in result.stdout
+    assert "failed: is not a picture" in result.stdout
+    assert re.search(r"3 to make \(0\.1 MP\) in about .*, 1 failed\. Nothing was written\.", result.stderr)
+    planned = as_json("in", "-o", "out", "-s", "3", "--dry-run", *BICUBIC)["plan"]
+    assert [row["state"] for row in planned] == ["todo", "todo", "failed", "todo"]
+    assert planned[0]["networks"] == ["bicubic-x3"]
+    assert planned[0]["out_size"] == [180, 135]
+    assert planned[0]["forecast"]["seconds"] > 0
+
+
+def test_dry_run_without_the_weights_still_plans(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(*_: object, **__: object) -> NearestEngine:
+        from upscale_cli.errors import WeightsError
+
+        raise WeightsError("not on this machine")
+
+    monkeypatch.setitem(verb.forecast.__kwdefaults__, "opener", absent)
+    result = upscale("in", "-o", "out", "--dry-run", *BICUBIC)
+    assert result.exit_code == 0
+    assert "not on this machine" in result.stderr
+    assert "out/a_x2.png" in result.stdout
+
+
+ODD_NAMES = ["new\nline.png", "esc\x1b[2Jape.png", "日本.png", os.fsdecode(b"caf\xe9.png"), "[red]x.png", "-v.png"]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_odd_names_are_processed_and_printed_on_one_line(folder: Path, name: str) -> None:
+    shutil.copy(folder / "a.png", folder / name)
+    (folder / "a.png").unlink()
+    (folder / "b.jpg").unlink()
+    result = upscale("in", "-o", "out", *BICUBIC)
+    assert result.exit_code == 0
+    assert len(result.stdout.splitlines()) == 1
+    assert "\x1b[2J" not in result.output
+    (file,) = as_json("in", "-o", "out", *BICUBIC)["files"]
+    assert file["state"] == "done"
+    assert Path(file["source"]) == Path("in") / name  # surrogates and all
+    assert Path(file["target"]).is_file()
+
+
+# --- words that mean nothing ---------------------------------------------------------------------------------------
+
+
+def test_messages_of_commands_that_mean_nothing(folder: Path) -> None:
+    assert "none.jpg: there is no such file or folder" in complaint("none.jpg")
+    assert complaint("modles") == "There is no file or folder 'modles'. Did you mean the command 'models'?"
+    assert "Did you mean the command 'devices'" in complaint("-s", "2", "device")
+    assert "give exactly one" in complaint("in", "-s", "2", "--width", "100")
+    assert "'psd' cannot be written" in complaint("in", "-f", "psd")
+    assert "Did you mean 'edsr'" in complaint("in", "-m", "edrs")
+
+
+def test_a_folder_named_like_a_command(folder: Path) -> None:
+    folder.rename("models")
+    assert upscale("./models", "-o", "out", *BICUBIC).exit_code == 0
+    assert names(Path("out")) == ["a_x2.png", "b_x2.jpg"]
+    assert upscale("models", "list").stdout.startswith("model")
+
+
+def test_options_may_come_first_and_dashes_end_them(folder: Path) -> None:
+    shutil.copy(folder / "a.png", "-a.png")
+    assert upscale(*BICUBIC, "-s", "3", "-o", "out", "--", "-a.png").exit_code == 0
+    assert names(Path("out")) == ["-a_x3.png"]
+
+
+def test_unknown_options_and_values_are_usage_errors(folder: Path) -> None:
+    for words in (["in", "--sacle", "2"], ["in", "-s", "two"], ["in", "--depth", "12"], []):
+        assert upscale(*words).exit_code == 2
+    assert upscale("in", "--sacle", "2").stderr.count("--scale") == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("-i in -n edsr --outscale 3.5", "in --model edsr --scale 3.5"),
+        ("--input=in --model_name=edsr --tile_pad 8", "in --model edsr --overlap 8"),
+        ("in --fp32 --ext png --max_pixels 7", "in --precision fp32 --format png --max-pixels 7"),
+        ("in --model_path x_y.safetensors -o a_b", "in --model x_y.safetensors -o a_b"),
+        ("in -- -n --fp32", "in -- -n --fp32"),
+    ],
+)
+def test_names_from_other_programs(given: str, meant: str) -> None:
+    assert list(known_names(given.split())) == meant.split()
+
+
+def test_aliases_work_and_are_not_shown(folder: Path, engines: list[dict[str, Any]]) -> None:
+    words = "-i in/a.png -o out -n bicubic --outscale 3 --tile_pad 8 --ext auto --fp32"
+    assert upscale(*words.split()).exit_code == 0
+    assert names(Path("out")) == ["a_x3.png"]
+    assert engines[0]["precision"] == "fp32"
+    assert "outscale" not in upscale("run", "--help").stdout
+
+
+# --- the program ---------------------------------------------------------------------------------------------------
+
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+
+
+def program(*words: str, code: str = "", stdout: int = subprocess.PIPE, **variables: str) -> tuple[int, str, str]:
+    """Exit code, output and errors of `upscale` (or of Python code before it) in a process of its own."""
+    start = ["-c", code] if code else ["-m", "upscale_cli"]
+    child = subprocess.run(
+        [sys.executable, *start, *words],
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**ENVIRONMENT, **variables},
+    )
+    return child.returncode, child.stdout, child.stderr
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["run", "--help"], ["none.jpg"], ["modles"]])
+def test_answers_without_torch(words: list[str]) -> None:
+    code = """
+import sys
+from upscale_cli.cli.app import main
+try:
+    main()
+finally:
+    print("torch" in sys.modules, file=sys.stderr)
+"""
+    assert program(*words, code=code)[2].splitlines()[-1] == "False"
+
+
+def test_help_shows_commands_and_examples() -> None:
+    _, text, _ = program("--help")
+    for word in ("run", "models", "train", "eval", "devices", "upscale photos/", "--version"):
+        assert word in text
+    assert program("--version")[1].startswith("upscale 0.")
+
+
+def test_a_mistake_is_one_line_and_no_traceback() -> None:
+    message = "error: none.jpg: there is no such file or folder. No picture was found.\n"
+    assert program("none.jpg") == (2, "", message)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX pipes")
+def test_a_closed_pipe_ends_quietly() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    code, _, errors = program("models", "list", "--json", stdout=writing)
+    os.close(writing)
+    assert (code, errors) == (141, "")
+
+
+def test_a_terminal_without_unicode() -> None:
+    code, _, errors = program("日本.png", PYTHONIOENCODING="ascii")
+    assert (code, errors.split(":")[1]) == (2, r" \u65e5\u672c.png")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_interrupted(folder: Path) -> None:
+    script = f"""
+import os, signal, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from nearest_engine import NearestEngine
+from upscale_cli import run
+from upscale_cli.cli.app import main
+def interrupt(tiles):
+    os.kill(os.getpid(), signal.SIGINT)
+run.run.__kwdefaults__["opener"] = lambda name, scale, **_: NearestEngine(scale, before=interrupt)
+main()
+"""
+    code, output, errors = program("in", "-o", "out", *BICUBIC, code=script)
+    assert code == 130
+    assert output == ""
+    assert errors == "Interrupted: 0 made, 2 left. The same command goes on from here.\n"
+    assert names(Path("out")) == []
+
+
+def test_devices() -> None:
+    found = as_json("devices")["devices"]
+    assert "cpu" in [device["name"] for device in found]
+    assert "cpu" in upscale("devices").stdout
