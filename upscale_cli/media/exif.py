@@ -17,7 +17,7 @@ Order = Literal["<", ">"]
 PREFIX = b"Exif\0\0"
 ORIENTATION, EXIF, GPS, INTEROP = 274, 0x8769, 0x8825, 0xA005
 _CHILDREN = {EXIF, GPS, INTEROP}
-_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8, 129: 1}
 BYTE, SHORT, LONG, UNDEFINED, LONG8 = 1, 3, 4, 7, 16
 _MOST_BYTES = 1 << 26  # of one value; a damaged count must not become an allocation
 
@@ -178,8 +178,8 @@ def orientation(block: bytes) -> int:
     return value if 1 <= value <= 8 else 1
 
 
-def _tree(file: BinaryIO, layout: _Layout, at: int) -> Iterator[tuple[int, list[_Slot], int]]:
-    """Every directory below `at`: its parent tag (0 for the first), its entries, its next pointer."""
+def _tree(file: BinaryIO, layout: _Layout, at: int) -> Iterator[tuple[int, int, list[_Slot], int]]:
+    """Every directory below `at`: its parent tag (0 for the first), its place, its entries, its next pointer."""
     waiting = [(0, at, 0)]
     while waiting:
         tag, where, depth = waiting.pop()
@@ -189,13 +189,20 @@ def _tree(file: BinaryIO, layout: _Layout, at: int) -> Iterator[tuple[int, list[
             if not tag:
                 raise
             continue
-        yield tag, slots, next_at
+        yield tag, where, slots, next_at
         if depth < 2:
             waiting += [
                 (slot.tag, _pointer(slot.field, layout), depth + 1)
                 for slot in slots
                 if slot.tag in _CHILDREN and slot.field.kind in (4, 13) and slot.field.count == 1
             ]
+
+
+def is_whole(block: bytes) -> bool:
+    """Whether every value that the block's directories promise is there."""
+    file = io.BytesIO(bare(block))
+    layout, first = _header(file)
+    return all((end - at - 2) // 12 == len(slots) for _, at, slots, end in _tree(file, layout, first))
 
 
 def for_output(block: bytes, width: int, height: int) -> bytes:
@@ -211,7 +218,7 @@ def for_output(block: bytes, width: int, height: int) -> bytes:
     sizes = {0: {256: width, 257: height}, EXIF: {0xA002: width, 0xA003: height}}
     used = 8
     thumbnail = 0
-    for parent, slots, next_at in _tree(file, layout, first):
+    for parent, _, slots, next_at in _tree(file, layout, first):
         used = max(used, next_at + 4, *(slot.start + len(slot.field.data) for slot in slots), 0)
         for slot in slots:
             if slot.field.kind not in (SHORT, LONG) or slot.field.count != 1:

@@ -40,16 +40,14 @@ _PILLOW = threading.RLock()
 _DECODE_ERRORS = (
     OSError,
     ValueError,
+    RuntimeError,
     SyntaxError,
     EOFError,
-    LookupError,
-    TypeError,
-    ArithmeticError,
-    struct.error,
     zlib.error,
     tifffile.TiffFileError,
     cv2.error,
 )
+_STRUCTURE_ERRORS = (LookupError, TypeError, ArithmeticError, struct.error)  # the same, but their texts help nobody
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +168,8 @@ class ImageSource:
                 raise self._fault("is not a picture, or is damaged beyond recognition.") from error
             except MemoryError as error:
                 raise self._fault("needs more memory than there is.") from error
+            except _STRUCTURE_ERRORS as error:
+                raise self._fault("cannot be decoded: its structure is damaged.") from error
             except _DECODE_ERRORS as error:
                 raise self._fault(self._reason(error)) from error
             finally:
@@ -283,6 +283,9 @@ class ImageSource:
             icc = None
         if exif is not None:
             try:
+                if not ifd.is_whole(exif):
+                    self._note("EXIF is damaged: what could be read of it is kept")
+                    exif = ifd.block(*ifd.parse(exif))
                 ifd.for_output(exif, 1, 1)
             except ValueError as error:
                 self._note(f"EXIF dropped: it is damaged ({error})")
@@ -296,6 +299,9 @@ class ImageSource:
         icc = self.metadata.icc
         if self.info.frames > 1:
             image.seek(index + self._first)
+        if image.format == "PNG" and not index and not self._allow_truncated:
+            with self.path.open("rb") as file:
+                png.verify(file)
         image.load()
         seconds = image.info.get("duration", 0) / 1000 if self.info.animated else None
         deep = self.info.depth == 16 and self._png_depth == 16
@@ -354,7 +360,7 @@ class ImageSource:
         self._check_pixels(page.imagewidth, page.imagelength)
         if not self._allow_truncated:
             tiff.check_complete(page, self.path.stat().st_size)
-        if tiff.depth(page) == 8 and (pixels := self._eight_bit_page(page)) is not None:
+        if not tiff.is_plain(page) and tiff.depth(page) == 8 and (pixels := self._eight_bit_page(page)) is not None:
             return self._finish(pixels, 1, None)
         return self._finish(tiff.decode(page, page.index, self.metadata.icc), 1, None)
 

@@ -17,6 +17,7 @@ from upscale_cli.media.metadata import Metadata
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOR_TYPE = {1: 0, 2: 4, 3: 2, 4: 6}
+_CHECKED = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"fdAT", b"IEND"}
 _BLOCK = 1 << 24  # bytes filtered and deflated at a time
 
 
@@ -40,6 +41,22 @@ def chunks(file: BinaryIO, *, skip: frozenset[bytes] = frozenset()) -> Iterator[
 
 def chunk(kind: bytes, payload: bytes) -> bytes:
     return struct.pack(">I", len(payload)) + kind + payload + struct.pack(">I", zlib.crc32(payload, zlib.crc32(kind)))
+
+
+def verify(file: BinaryIO) -> None:
+    """Raises ValueError where pixels differ from their checksum (Pillow does not look), EOFError for a cut file."""
+    file.seek(len(SIGNATURE))
+    while len(head := file.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        payload = file.read(length)
+        stored = file.read(4)
+        if len(payload) < length or len(stored) < 4:
+            break
+        if kind in _CHECKED and zlib.crc32(payload, zlib.crc32(kind)) != int.from_bytes(stored, "big"):
+            raise ValueError(f"its {kind.decode()} chunk does not match its checksum")
+        if kind == b"IEND":
+            return
+    raise EOFError("the end of the file is missing")
 
 
 def bare(file: BinaryIO) -> bytes:

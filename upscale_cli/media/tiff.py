@@ -64,11 +64,16 @@ def has_alpha(page: tifffile.TiffPage) -> bool:
     return any(kind in (1, 2) for kind in page.extrasamples)
 
 
+def is_plain(page: tifffile.TiffPage) -> bool:
+    """Whether tifffile alone decodes it; libtiff, which Pillow uses, prints on the terminal when data are damaged."""
+    return page.bitspersample >= 8 and page.compression in (1, 8, 32946) and page.photometric in (0, 1, 2)
+
+
 def check_complete(page: tifffile.TiffPage, size_bytes: int) -> None:
-    """Raises ValueError "truncated" where the file ends before the page's data do."""
+    """Raises EOFError where the file ends before the page's data do."""
     for start, length in zip(page.dataoffsets, page.databytecounts, strict=False):
         if start + length > size_bytes:
-            raise ValueError(f"it is truncated: {start + length - size_bytes} bytes of its pixels are missing")
+            raise EOFError(f"{start + length - size_bytes} bytes of its pixels are missing")
 
 
 def decode(page: tifffile.TiffPage, index: int, icc: bytes | None) -> Pixels:
@@ -127,10 +132,14 @@ def _through_opencv(page: tifffile.TiffPage, index: int) -> np.ndarray:
     if page.photometric not in (1, 2) or page.planarconfig != 1:
         raise fault
     data = np.fromfile(page.parent.filehandle.path, np.uint8)
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(0)  # it prints what it also raises
     try:
         done, found = cv2.imdecodemulti(data, cv2.IMREAD_UNCHANGED, range=(index, index + 1))
     except cv2.error as error:
         raise fault from error
+    finally:
+        cv2.utils.logging.setLogLevel(level)
     if not done or not found or found[0].dtype != page.dtype or found[0].shape[:2] != page.shape[:2]:
         raise fault
     array = np.asarray(found[0])
