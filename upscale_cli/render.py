@@ -220,13 +220,10 @@ def planned(plan: "Plan", forecasts: "dict[Path, Forecast]", *, as_json: bool) -
     if as_json:
         rows = [_item_json(item, forecasts.get(item.source)) for item in plan.items]
         return _print_json({"plan": rows, "warnings": list(plan.warnings)})
+    # Two lines a picture: side by side nothing of it would be legible on 80 columns.
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("picture", overflow="fold")
-    table.add_column("output", overflow="fold")
-    for title in ("from", "to"):
-        table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("through")
-    for title in ("tiles", "about", "memory"):
+    table.add_column("picture\n-> output", overflow="fold")
+    for title in ("from\nto", "through\ntiles", "about\nmemory"):
         table.add_column(title, justify="right", no_wrap=True)
     for item in plan.items:
         table.add_row(*_plan_row(item, forecasts.get(item.source)))
@@ -237,20 +234,19 @@ def planned(plan: "Plan", forecasts: "dict[Path, Forecast]", *, as_json: bool) -
 
 def _plan_row(item: "Item", forecast: "Forecast | None") -> Iterator[Text]:
     info, job = item.info, item.job
-    yield Text(shown(item.source))
-    if item.state != "todo" or not job:
-        style = "red" if item.state == "failed" else "dim"
+    name = Text(shown(item.source))
+    if item.state != "todo" or not job or not info:
         word = "" if item.state == "done" else f"{item.state}: "
-        yield Text(word + shown(item.reason), style)
-    else:
-        notes = "; ".join(shown(note) for note in (*filter(None, [item.reason]), *item.notes, *item.losses))
-        yield Text(shown(job.target)).append(f" ({notes})" if notes else "", "yellow")
-    yield Text(f"{info.width} x {info.height}" if info else "")
-    yield Text(f"{job.width} x {job.height}" if job and item.state == "todo" else "")
-    yield Text(" + ".join(stage.name for stage in item.stages) if item.state == "todo" else "")
-    yield Text(f"{forecast.tiles} of {forecast.tile_px} px" if forecast else "")
-    yield Text(seconds(forecast.seconds) if forecast else "")
-    yield Text(_bytes(forecast.bytes) if forecast else "")
+        yield name.append(f"\n{word}{shown(item.reason)}", "red" if item.state == "failed" else "dim")
+        return
+    name.append(f"\n-> {shown(job.target)}")
+    for note in (*filter(None, [item.reason]), *item.notes, *item.losses):
+        name.append(f"\n   {shown(note)}", "yellow")
+    yield name
+    yield Text(f"{info.width} x {info.height}\n{job.width} x {job.height}")
+    tiles = f"{forecast.tiles} of {forecast.tile_px} px" if forecast else ""
+    yield Text(" + ".join(stage.name for stage in item.stages) + f"\n{tiles}")
+    yield Text(f"{seconds(forecast.seconds)}\n{_bytes(forecast.bytes)}" if forecast else "")
 
 
 def _plan_total(plan: "Plan", forecasts: "dict[Path, Forecast]") -> str:

@@ -308,11 +308,14 @@ def _decided(item: Item) -> FileReport:
 
 
 def _trial(upscaler: Upscaler) -> float:
-    """Seconds an input pixel takes here, from a small picture enlarged twice; the first time warms up."""
+    """Seconds an input pixel takes here: the best of a few small pictures, of which the first warms up."""
     ramp = np.linspace(0, 255, PROBE_PX * PROBE_PX * 3).astype(np.uint8)
     frame = Frame(ramp.reshape(PROBE_PX, PROBE_PX, 3))
     side = PROBE_PX * upscaler.scale
     upscaler.enlarge(frame, side, side)
-    started = time.perf_counter()
-    upscaler.enlarge(frame, side, side)
-    return (time.perf_counter() - started) / PROBE_PX**2
+    times: list[float] = []
+    while len(times) < 3 and sum(times) < 1:  # what else runs on the machine only ever makes it slower
+        started = time.perf_counter()
+        upscaler.enlarge(frame, side, side)
+        times.append(time.perf_counter() - started)
+    return min(times) / PROBE_PX**2

@@ -1,0 +1,146 @@
+"""What is shown: one line a name, durations for people, tables and JSON that say the same."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from upscale_cli import render
+from upscale_cli.errors import UsageError
+from upscale_cli.evaluate import EvalReport, ImageScore
+from upscale_cli.journal import FILE_NAME
+from upscale_cli.metrics.protocol import Scores
+from upscale_cli.run import FileReport, News, RunReport
+from upscale_cli.train.loop import Progress
+from upscale_cli.train.verb import TrainReport
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (0.04, "0.0 s"),
+        (1.26, "1.3 s"),
+        (9.94, "9.9 s"),
+        (9.96, "10 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 00 s"),
+        (200, "3 min 20 s"),
+        (3599.7, "1 h 00 min"),
+        (7500, "2 h 05 min"),
+    ],
+)
+def test_seconds(value: float, words: str) -> None:
+    assert render.seconds(value) == words
+
+
+def test_messages_are_no_markup_and_move_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    render.error("[red]x[/red] \x1b[2J\rfile exists.")
+    render.warning("[bold]y")
+    assert capsys.readouterr().err == "error: [red]x[/red] \\x1b[2J\\rfile exists.\nnote: [bold]y\n"
+
+
+def file(name: str, state: str = "made", **values: object) -> FileReport:
+    made = {"target": Path("out") / name, "in_size": (10, 5), "out_size": (20, 10), "frames": 1, "seconds": 0.5}
+    return FileReport(Path(name), **{"state": state, **({"target": None} if state != "made" else made), **values})  # type: ignore[arg-type]
+
+
+def test_summary(capsys: pytest.CaptureFixture[str]) -> None:
+    files = (file("a.png"), file("b.png"), file("c.png", "done"), file("d.png", "failed", reason="is bad"))
+    render.ran(RunReport(files, 0.004), as_json=False)
+    assert capsys.readouterr().err == "2 made, 1 done by an earlier run, 1 failed in 0.0 s, 0.1 MP/s.\n"
+    many = tuple(file(f"{index}.png", "done") for index in range(30))
+    render.ran(RunReport((*many, files[3]), 1.0), as_json=False)
+    assert capsys.readouterr().err == "failed: d.png: is bad\n0 made, 30 done by an earlier run, 1 failed.\n"
+    render.ran(RunReport(files, 0.0), as_json=True)
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["made"], printed["done"], printed["failed"], printed["exit_code"]) == (2, 1, 1, 1)
+    assert printed["files"][0]["target"] == "out/a.png"
+
+
+def test_lines_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from pictures import frame, write
+
+    from upscale_cli import jobs
+    from upscale_cli.request import NetworkOptions, RunRequest
+
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "a.png", frame())
+    plan = jobs.plan(RunRequest(inputs=("a.png",), network=NetworkOptions(model="bicubic")))
+    with render.RunDisplay(plan, as_json=False, verbose=True, report=None) as display:
+        display.tell(News(waiting_for=Path("[out]")))
+        display.tell(News(opening="bicubic-x2"))
+        display.tell(News(source=Path("a.png"), fraction=0.5))
+        display.tell(News(finished=file("a.png", model="m", precision="fp32", tile_px=64, retries=2, notes=("lost",))))
+        display.tell(News(finished=file("b.png", "skipped", reason="out/b.png exists")))
+        display.tell(News(finished=file("c.png", "failed", reason="is bad")))
+    shown = capsys.readouterr()
+    assert shown.out == (
+        "a.png -> out/a.png  10 x 5 -> 20 x 10  0.5 s  m, fp32, tiles of 64 px  2 retries\n  lost\n"
+        "b.png: skipped, out/b.png exists\n"
+    )
+    assert shown.err == (
+        "Another run is writing to [out]. Waiting for it to end; Ctrl-C gives up.\nfailed: c.png: is bad\n"
+    )
+    assert not (tmp_path / FILE_NAME).exists()
+
+
+def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    terminal = Console(file=screen, force_terminal=True, width=100, highlight=False, color_system=None)
+    monkeypatch.setattr(render, "_errors", lambda: terminal)
+    with render.HeaderBar(quiet=False) as headers:
+        headers.update(40, 100)
+    with render.TrainingBar(quiet=False) as bar:
+        bar.update(Progress(step=50, steps=100, loss=0.01, learning_rate=1e-4, images_per_second=200.0))
+    with render.EvaluationBar(quiet=False) as scores:
+        scores.update(ImageScore("a.png", Scores(30.0, 0.9, 28.0)))
+    for words in ("reading headers", "40/100", "50/100 steps", "200 images/s", "scoring"):
+        assert words in screen.getvalue()
+
+
+REPORT = EvalReport(
+    model="edsr-x4",
+    scale=4,
+    data="[Set5]",
+    protocol="Y",
+    low_resolution="bicubic",
+    precision="fp32",
+    device="cpu",
+    images=(ImageScore("a.png", Scores(30.0, 0.9, 28.0)), ImageScore("[b].png", Scores(32.0, 0.8, 29.0))),
+)
+
+
+def test_scores(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    render.evaluation(REPORT, as_json=False)
+    table = capsys.readouterr().out
+    assert [line.split() for line in table.splitlines()[1:4]] == [
+        ["a.png", "30.00", "0.9000", "28.00"],
+        ["[b].png", "32.00", "0.8000", "29.00"],
+        ["mean", "31.00", "0.8500", "28.50"],
+    ]
+    assert "edsr-x4 x4 on [Set5], cpu in fp32\nprotocol: Y\nlow resolution: bicubic\n" in table
+    render.evaluation(REPORT, as_json=True)
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["mean"] == pytest.approx({"psnr_y": 31.0, "ssim_y": 0.85, "psnr_rgb": 28.5})
+    assert printed["images"][1] == {"name": "[b].png", "scores": {"psnr_y": 32.0, "ssim_y": 0.8, "psnr_rgb": 29.0}}
+    render.write_scores(REPORT, tmp_path / "scores.csv")
+    rows = list(csv.reader((tmp_path / "scores.csv").read_text().splitlines()))
+    assert rows[0] == ["image", "psnr_y", "ssim_y", "psnr_rgb"]
+    assert rows[3] == ["mean", "31.0000", "0.850000", "28.5000"]
+    with pytest.raises(UsageError, match="cannot be written"):
+        render.write_scores(REPORT, tmp_path)
+
+
+def test_training(capsys: pytest.CaptureFixture[str]) -> None:
+    with render.TrainingBar(quiet=False) as bar:
+        bar.update(Progress(step=1, steps=9, loss=0.5, learning_rate=1e-4, images_per_second=8.0, validation=30.1234))
+        bar.update(Progress(step=2, steps=9, loss=0.5, learning_rate=1e-4, images_per_second=8.0))
+    assert capsys.readouterr().err == "step 1: 30.123 dB, loss 0.5000, 8 images/s\n"
+    report = TrainReport(Path("run/weights.safetensors"), "edsr/x2", 100, 80, Scores(33.0, 0.91, 31.0))
+    render.training(report, as_json=False)
+    assert "Use it with `upscale PATH -m run/weights.safetensors`." in capsys.readouterr().out
+    render.training(report, as_json=True)
+    assert json.loads(capsys.readouterr().out)["scores"]["psnr_y"] == 33.0
