@@ -192,7 +192,7 @@ def test_training_lowers_the_loss_and_says_so(pairs: list[Pair], tmp_path: Path)
 
 
 def test_an_interrupted_training_ends_with_the_same_bits(pairs: list[Pair], tmp_path: Path) -> None:
-    config = dataclasses.replace(TINY, steps=20, validate_every=7)
+    config = dataclasses.replace(TINY, steps=30, validate_every=7, checkpoint_every=10)
     sampler, validate = PatchSampler(pairs, config, scale=2), loss_on(pairs[1])
     (tmp_path / "whole").mkdir()
     (tmp_path / "broken").mkdir()
@@ -202,7 +202,7 @@ def test_an_interrupted_training_ends_with_the_same_bits(pairs: list[Pair], tmp_
     broken = trainer(config)
 
     def interrupt(weights: dict[str, Tensor]) -> float:
-        if broken.step == 14:
+        if broken.step == 28:
             raise KeyboardInterrupt
         return validate(weights)
 
@@ -211,7 +211,7 @@ def test_an_interrupted_training_ends_with_the_same_bits(pairs: list[Pair], tmp_
     torch.manual_seed(99)  # the start does not matter to what goes on
     resumed = loop.Trainer(config, zoo.find(config.variant).build(), device=CPU)
     resumed.restore(Checkpoint.load(tmp_path / "broken" / "checkpoint.pt", config))
-    assert resumed.step == 10
+    assert resumed.step == 20, "what came after the last checkpoint is lost"
     loop.run(resumed, sampler, validate, folder=tmp_path / "broken")
 
     for name, value in whole.module.state_dict().items():
@@ -219,6 +219,9 @@ def test_an_interrupted_training_ends_with_the_same_bits(pairs: list[Pair], tmp_
         assert torch.equal(resumed.average[name], whole.average[name])
         assert torch.equal(resumed.best[name], whole.best[name])
     assert (resumed.best_psnr, resumed.best_step) == (whole.best_psnr, whole.best_step)
+    for folder in ("whole", "broken"):
+        with (tmp_path / folder / "history.csv").open(newline="") as file:
+            assert [int(row["step"]) for row in csv.DictReader(file)] == [7, 14, 21, 28, 30], "no step twice"
     assert not list(tmp_path.rglob("*.part"))
 
 

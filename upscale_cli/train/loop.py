@@ -132,6 +132,7 @@ def run(
     """Train to the last step, validating and saving into `folder` on the way. `validate` scores weights in dB."""
     config = trainer.config
     history = folder / "history.csv"
+    _forget_after(history, trainer.step)
     began, first = time.monotonic(), trainer.step
     loss_sum, loss_count = torch.zeros((), device=trainer.device), 0
     for lr, hr in sampler.batches(trainer.step, config.steps):
@@ -151,6 +152,14 @@ def run(
                 tell(progress)
         if step % config.checkpoint_every == 0 or last:
             trainer.checkpoint().save(folder / "checkpoint.pt")
+
+
+def _forget_after(history: Path, step: int) -> None:
+    """Drop the rows of steps that a killed training took after its last checkpoint: they are taken again."""
+    if not history.exists():
+        return
+    head, *rows = history.read_text("utf-8").splitlines(keepends=True)
+    history.write_text(head + "".join(row for row in rows if int(row.split(",", 1)[0]) <= step), "utf-8")
 
 
 def _append(path: Path, progress: Progress) -> None:
