@@ -285,6 +285,20 @@ def test_a_forecast_goes_by_what_ran_here(folder: Path, out: Path) -> None:
     assert found[folder / "b.png"].seconds == pytest.approx(made.seconds * 31 / 30, abs=0.002)
 
 
+def test_who_listens_may_end_it(folder: Path, out: Path) -> None:
+    """As a closed pipe does."""
+
+    def tell(news: News) -> None:
+        if news.finished:
+            raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        run(request(folder, output=out), opener=Networks(), tell=tell)
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("upscale")] == []
+    assert not list(out.glob(".*.part"))
+    assert set(states(go(folder, output=out)).values()) <= {"done", "made"}
+
+
 # --- more than one run -------------------------------------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@ Decides nothing that `jobs` decides and prints nothing.
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
@@ -130,8 +130,10 @@ def run(work: RunRequest | Plan, *, opener: Opener = open_engine, tell: Callable
             tell(News(opening=" + ".join(stage.name for stage in stages)))
             groups.append((networks.upscaler(stages), items))
         for upscaler, items in groups:
-            for file in _make(items, networks, upscaler, journals, plan.request.picture, tell):
-                report(file)
+            # Closed here, whatever `tell` may raise: the pipeline's threads end before the locks are given up.
+            with contextlib.closing(_make(items, networks, upscaler, journals, plan.request.picture, tell)) as files:
+                for file in files:
+                    report(file)
     return RunReport(tuple(reports[item.source] for item in plan.items), time.perf_counter() - started)
 
 
@@ -237,7 +239,7 @@ def _make(
     journals: dict[Path, Journal],
     options: PictureOptions,
     tell: Callable[[News], None],
-) -> Iterator[FileReport]:
+) -> Generator[FileReport]:
     """One group through the pipeline; every result is in its journal before it is told."""
     unnoted: dict[Path, str] = {}
 
