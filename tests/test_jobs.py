@@ -379,7 +379,7 @@ def test_too_little_room_on_the_disk_is_said(folder: Path, monkeypatch: pytest.M
     usage = jobs.shutil._ntuple_diskusage(100, 90, 10)  # type: ignore[attr-defined]
     monkeypatch.setattr(jobs.shutil, "disk_usage", lambda _: usage)
     (warning,) = jobs.plan(request(folder, recursive=True)).warnings[:1]
-    assert "0.0 GB are free" in warning
+    assert "0.0 MB are free" in warning
 
 
 def test_headers_are_counted(folder: Path) -> None:

@@ -413,7 +413,7 @@ def _warnings(plan: Plan, listing: Listing) -> Iterator[str]:
             place = place.parent
         free = shutil.disk_usage(place).free
         if needed > free:
-            yield f"{shown(folder)}: about {needed / 1e9:.1f} GB will be written, {free / 1e9:.1f} GB are free."
+            yield f"{shown(folder)}: about {needed / 1e6:,.1f} MB will be written, {free / 1e6:,.1f} MB are free."
 
 
 def _count(number: int, noun: str) -> str:
