@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from upscale_cli.engines.interface import Tiles
-from upscale_cli.errors import NonFiniteOutput, OutOfMemory
+from upscale_cli.errors import NonFiniteOutputError, OutOfMemoryError
 
 
 class NearestEngine:
@@ -52,9 +52,9 @@ class NearestEngine:
         self._before(tiles)
         self.shapes.append(tiles.shape)
         if self._most_pixels is not None and tiles[..., 0].size > self._most_pixels:
-            raise OutOfMemory("the tile is too large")
+            raise OutOfMemoryError("the tile is too large")
         if (self.precision != "fp32" or self._always) and self._broken(tiles):
-            raise NonFiniteOutput("NaN")
+            raise NonFiniteOutputError("NaN")
         enlarged = tiles.repeat(self.scale, 1).repeat(self.scale, 2)
         if (self.precision != "fp32" or self._always) and self._black(tiles):
             enlarged[:] = 0

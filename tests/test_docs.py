@@ -129,7 +129,7 @@ def test_it_opens_with_the_two_commands() -> None:
 
 
 @pytest.fixture(scope="module")
-def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder_of_examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the README's commands speak of, in small."""
     folder = tmp_path_factory.mktemp("readme")
     with Image.open(BENCHMARKS / "photos" / "spices.jpg") as image:
@@ -162,18 +162,18 @@ def invoke(words: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
 
 @pytest.mark.parametrize("command", tour())
 def test_the_tour_runs(
-    command: str, sandbox: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: str, folder_of_examples: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """In the order of the README, in one folder, so that later commands find what earlier ones made."""
-    monkeypatch.chdir(sandbox)
+    monkeypatch.chdir(folder_of_examples)
     words = shlex.split(command)
     assert words[0] == "upscale"
     code = invoke(words, monkeypatch)
     assert code == 0, "".join(capsys.readouterr())
 
 
-def test_the_python_example_runs(sandbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(sandbox)
+def test_the_python_example_runs(folder_of_examples: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder_of_examples)
     (example,) = fenced("python")
     exec(compile(example, "README.md", "exec"), {})
     with Image.open("photo.jpg") as before, Image.open("photo_x2.png") as after:

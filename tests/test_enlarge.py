@@ -7,7 +7,7 @@ from nearest_engine import NearestEngine, nearest
 from PIL import Image
 
 from upscale_cli.enlarge import Upscaler, bleed, resize
-from upscale_cli.errors import InferenceError, OutOfMemory, UsageError
+from upscale_cli.errors import InferenceError, OutOfMemoryError, UsageError
 from upscale_cli.media.frame import Frame
 
 DEPTHS = [np.uint8, np.uint16]
@@ -193,7 +193,7 @@ def test_out_of_memory_in_mid_picture_begins_it_anew() -> None:
     def fail_once(_: np.ndarray) -> None:
         left[0] -= 1
         if left[0] == 0:
-            raise OutOfMemory("another program took it")
+            raise OutOfMemoryError("another program took it")
 
     seen: list[int] = []
     upscaler = Upscaler([NearestEngine(before=fail_once)], tile_px=60)
@@ -225,7 +225,7 @@ def test_no_memory_for_the_picture_itself_is_said(monkeypatch: pytest.MonkeyPatc
 
     color = noise(20, 20)
     monkeypatch.setattr("upscale_cli.tiles.np.empty", no_room)
-    with pytest.raises(OutOfMemory, match="no memory for a picture of 40 x 40"):
+    with pytest.raises(OutOfMemoryError, match="no memory for a picture of 40 x 40"):
         enlarged(Upscaler([NearestEngine()]), color)
 
 

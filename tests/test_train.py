@@ -84,7 +84,7 @@ def test_a_recipe_that_cannot_be_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_every_shipped_recipe_can_run(recipe: Path) -> None:
-    config = read_recipe(recipe, steps=7)
+    config = read_recipe(recipe, {"steps": 7})
     assert config.steps == 7
     variant = zoo.find(config.variant)
     assert recipe.stem == variant.name.replace("/", "-")

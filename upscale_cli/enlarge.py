@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from upscale_cli.engines.interface import Engine
-from upscale_cli.errors import InferenceError, NonFiniteOutput, OutOfMemory, UsageError
+from upscale_cli.errors import InferenceError, NonFiniteOutputError, OutOfMemoryError, UsageError
 from upscale_cli.media.frame import Frame
 from upscale_cli.tiles import RAMP_PX, Blend, Floats, Pixels, Plan, plan, smallest_tile
 
@@ -115,7 +115,7 @@ class Upscaler:
         Depth, grey and alpha stay what they are. Colour under fully transparent pixels is replaced by that of the
         nearest visible one, so no fringe comes of it. A picture no larger than its source is resized only.
         `progress` hears tiles done and tiles in all; they start anew when memory ran out.
-        Raises InferenceError when no usable picture comes out, OutOfMemory when the machine has no room for it.
+        Raises InferenceError when no usable picture comes out, OutOfMemoryError when the machine has no room for it.
         """
         self.effort = Effort()
         try:
@@ -127,7 +127,7 @@ class Upscaler:
                 color = self._enlarge_color(color, height, width, progress)
             alpha = None if frame.alpha is None else resize(frame.alpha, height, width)
         except MemoryError as error:
-            raise OutOfMemory(
+            raise OutOfMemoryError(
                 f"This machine has no memory for a picture of {width} x {height}. Use a smaller --scale."
             ) from error
         return Frame(color=color, alpha=alpha, seconds=frame.seconds)
@@ -185,7 +185,7 @@ class Upscaler:
                     redone += broken
                     if progress:
                         progress(before + done, total)
-            except OutOfMemory as error:
+            except OutOfMemoryError as error:
                 stage.shrink(grid, error)
                 self.effort = replace(self.effort, restarts=self.effort.restarts + 1)
                 continue
@@ -231,7 +231,7 @@ class _Stage:
         room = self._budget // max(1, self.engine.tile_bytes(grid.rows.side, grid.columns.side))
         return max(1, min(len(grid), self._batch or min(_MOST_BATCH, room)))
 
-    def shrink(self, grid: Plan, error: OutOfMemory) -> None:
+    def shrink(self, grid: Plan, error: OutOfMemoryError) -> None:
         """Halve what is given to the device at a time: the batch while there is one, then the tile, for good.
 
         InferenceError, with `error` as its cause, when there is nothing left to halve.
@@ -266,14 +266,14 @@ class _Stage:
         """A batch enlarged, and how many of its tiles had to be redone in fp32."""
         try:
             return _checked(self.engine, lr), 0
-        except (NonFiniteOutput, _BlackTileError) as error:
+        except (NonFiniteOutputError, _BlackTileError) as error:
             if self.engine.precision == "fp32":
                 raise _broken(self.engine) from error
         if self._wide is None:
             self._wide = self.engine.in_precision("fp32")
         try:
             return _checked(self._wide, lr), len(lr)
-        except (NonFiniteOutput, _BlackTileError) as error:
+        except (NonFiniteOutputError, _BlackTileError) as error:
             raise _broken(self._wide) from error
 
 

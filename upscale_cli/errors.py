@@ -29,9 +29,9 @@ class InferenceError(UpscaleError):
     """A network ran and gave no usable picture (NaN, a black tile, no memory even for the smallest tile)."""
 
 
-class OutOfMemory(InferenceError):
+class OutOfMemoryError(InferenceError):
     """The device has no memory for tiles of this size; smaller ones may do."""
 
 
-class NonFiniteOutput(InferenceError):
+class NonFiniteOutputError(InferenceError):
     """The network gave NaN or infinity; a wider number format may not."""

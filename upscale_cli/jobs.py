@@ -17,7 +17,7 @@ from typing import Literal
 
 from upscale_cli.errors import InputError, OutputError, UsageError
 from upscale_cli.journal import Journal, results_in
-from upscale_cli.manifest import load_manifest
+from upscale_cli.manifest import load_manifest, names_file
 from upscale_cli.media.encode import EXTENSIONS, can_hold, size_fault
 from upscale_cli.media.image import ImageInfo, probe
 from upscale_cli.media.paths import (
@@ -120,12 +120,12 @@ def find_networks(model: str) -> tuple[Network, ...]:
     if rows:
         rows = [entry for entry in rows if entry.usable] or rows  # without any, opening one says what is missing
         return tuple(Network(entry.name, entry.scale, entry.sha256 or entry.variant) for entry in rows)
-    # Imports torch, which a name of the manifest does not need at this point.
-    from upscale_cli.weights.download import sha256_of
-    from upscale_cli.weights.loading import names_file, variant_of_file
-
     if not names_file(model):
         manifest.find(model)  # raises, with the nearest name
+    # Imports torch, which a name of the manifest does not need at this point.
+    from upscale_cli.weights.download import sha256_of
+    from upscale_cli.weights.loading import variant_of_file
+
     return (Network(model, variant_of_file(Path(model)).scale, sha256_of(Path(model))),)
 
 

@@ -130,6 +130,11 @@ class Manifest:
         return f"There is no model {model!r}.{guess} Models: {', '.join(models)} (see `upscale models list`)."
 
 
+def names_file(model: str | Path) -> bool:
+    """Whether `--model` gives a weights file rather than a name: a path, or a name with a weights file's ending."""
+    return isinstance(model, Path) or "/" in model or Path(model).suffix in (".safetensors", ".pth", ".pt", ".bin")
+
+
 def load_manifest(path: Path | None = None) -> Manifest:
     """Read and check the manifest (the package's own without `path`), once per file and process.
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from upscale_cli import device as devices
-from upscale_cli.errors import NonFiniteOutput, OutOfMemory, UsageError
+from upscale_cli.errors import NonFiniteOutputError, OutOfMemoryError, UsageError
 from upscale_cli.weights.loading import load_module
 from upscale_cli.zoo import Variant
 
@@ -35,7 +35,7 @@ class Model:
     def __call__(self, lr: Tensor) -> Tensor:
         """N x 3 x H x W in [0, 1], any float dtype and device, to float32 N x 3 x sH x sW in [0, 1] on the CPU.
 
-        Raises OutOfMemory if the device has no room, NonFiniteOutput if the network gives NaN or infinity.
+        Raises OutOfMemoryError if the device has no room, NonFiniteOutputError if the network gives NaN or infinity.
         """
         height, width = lr.shape[-2:]
         try:
@@ -47,10 +47,10 @@ class Model:
             sr = sr.float().clamp_(0, 1).cpu()
         except (RuntimeError, MemoryError) as error:
             if devices.is_out_of_memory(error):
-                raise OutOfMemory(f"{self.variant.name} has no memory for {height} x {width} pixels.") from error
+                raise OutOfMemoryError(f"{self.variant.name} has no memory for {height} x {width} pixels.") from error
             raise
         if not finite:
-            raise NonFiniteOutput(f"{self.variant.name} gave NaN or infinity in {self.precision}.")
+            raise NonFiniteOutputError(f"{self.variant.name} gave NaN or infinity in {self.precision}.")
         return sr
 
     def in_precision(self, precision: str) -> "Model":

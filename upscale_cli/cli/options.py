@@ -63,7 +63,7 @@ def _models(incomplete: str) -> list[str]:
 
 PathsArg = Annotated[
     list[str],
-    typer.Argument(metavar="PATH", help="Pictures, folders, or patterns such as 'photos/*.jpg'."),
+    typer.Argument(metavar="PATH", help="Pictures, folders, or patterns such as 'photos/*.jpg'; - is standard input."),
 ]
 OutputOpt = Annotated[
     Path | None,
@@ -71,7 +71,7 @@ OutputOpt = Annotated[
         "-o",
         "--output",
         metavar="OUT",
-        help="A folder, or for one picture a file. Without it every output stands beside its picture.",
+        help="A folder, or for one picture a file, or - for standard output. Without it: beside the picture.",
         rich_help_panel=_OUTPUT,
     ),
 ]

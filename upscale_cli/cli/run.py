@@ -2,17 +2,19 @@
 
 import difflib
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from upscale_cli import render
 from upscale_cli.cli import options as opt
+from upscale_cli.cli.piping import piped
 from upscale_cli.errors import UsageError, WeightsError
 
 if TYPE_CHECKING:
     from upscale_cli.jobs import Plan
-    from upscale_cli.request import Existing
+    from upscale_cli.request import Existing, RunRequest
 
 
 def run(  # one parameter an option
@@ -54,41 +56,50 @@ def run(  # one parameter an option
     Example: `upscale photos/ -o out -s 4`
     """
     _check_for_command(ctx, paths)
-    from upscale_cli import jobs
-    from upscale_cli import run as verb
     from upscale_cli.media.image import DEFAULT_MAX_PIXELS
     from upscale_cli.pipeline import PictureOptions
     from upscale_cli.request import NetworkOptions, RunRequest, Size
 
     if scale is width is height is megapixels is None:
         scale = 2
-    request = RunRequest(
-        inputs=tuple(paths),
-        output=output,
-        size=Size(scale=scale, width=width, height=height, megapixels=megapixels),
-        network=NetworkOptions(
-            model=model,
-            device=device,
-            precision=precision,
-            tile_px=tile,
-            overlap_px=overlap,
-            strength=strength,
-            offline=offline,
-        ),
-        picture=PictureOptions(
-            depth=depth,
-            quality=quality,
-            max_pixels=DEFAULT_MAX_PIXELS if max_pixels is None else max_pixels,
-            allow_truncated=allow_truncated,
-            keep_metadata=not strip_metadata,
-        ),
-        format=_format(format),
-        name=name,
-        recursive=recursive,
-        existing=_existing(skip_existing, overwrite, resume),
-        on_collision=on_collision,
-        in_place=in_place,
-    )
+    with piped(paths, output) as (words, folder):
+        request = RunRequest(
+            inputs=tuple(words),
+            output=folder,
+            size=Size(scale=scale, width=width, height=height, megapixels=megapixels),
+            network=NetworkOptions(
+                model=model,
+                device=device,
+                precision=precision,
+                tile_px=tile,
+                overlap_px=overlap,
+                strength=strength,
+                offline=offline,
+            ),
+            picture=PictureOptions(
+                depth=depth,
+                quality=quality,
+                max_pixels=DEFAULT_MAX_PIXELS if max_pixels is None else max_pixels,
+                allow_truncated=allow_truncated,
+                keep_metadata=not strip_metadata,
+            ),
+            format=_format(format),
+            name=name,
+            recursive=recursive,
+            existing=_existing(skip_existing, overwrite, resume),
+            on_collision=on_collision,
+            in_place=in_place,
+        )
+        _carry_out(request, dry_run=dry_run, as_json=as_json, report=report, yes=yes, verbose=verbose)
+
+
+def _carry_out(
+    request: "RunRequest", *, dry_run: bool, as_json: bool, report: Path | None, yes: bool, verbose: bool
+) -> None:
+    """Plan, show the plan or do it; ends by typer.Exit."""
+    from upscale_cli import jobs
+    from upscale_cli import run as verb
+
     with render.HeaderBar(quiet=as_json) as bar:
         plan = jobs.plan(request, progress=bar.update)
     for warning in plan.warnings if not (as_json and dry_run) else ():
@@ -101,7 +112,7 @@ def run(  # one parameter an option
             forecasts = {}
         render.planned(plan, forecasts, as_json=as_json)
         raise typer.Exit(int(bool(plan.having("failed"))))
-    if in_place and not yes:
+    if request.in_place and not yes:
         _ask(plan)
     with render.RunDisplay(plan, as_json=as_json, verbose=verbose, report=report) as display:
         result = verb.run(plan, tell=display.tell)
@@ -111,8 +122,6 @@ def run(  # one parameter an option
 
 def _check_for_command(ctx: typer.Context, paths: list[str]) -> None:
     """UsageError for a first word that is no path but nearly a command."""
-    from pathlib import Path
-
     word = paths[0]
     commands = getattr(ctx.find_root().command, "commands", {})
     near = difflib.get_close_matches(word, commands, n=1, cutoff=0.7)

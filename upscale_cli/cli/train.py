@@ -66,7 +66,7 @@ def train(
     from upscale_cli.train.config import read_recipe
     from upscale_cli.train.verb import TrainRequest, train
 
-    config = read_recipe(path, **overrides)
+    config = read_recipe(path, overrides)
     request = TrainRequest(config=config, data=data, valid=valid, folder=output, resume=resume, device=device)
     with render.TrainingBar(quiet=as_json) as bar:
         report = train(request, watch=[bar.update])

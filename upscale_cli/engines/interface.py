@@ -26,7 +26,7 @@ class Engine(Protocol):
     def infer(self, tiles: Tiles) -> Tiles:
         """N x H x W x 3 in [0, 1] to N x sH x sW x 3 in [0, 1], float32.
 
-        Raises OutOfMemory and NonFiniteOutput; the caller decides what to try next.
+        Raises OutOfMemoryError and NonFiniteOutputError; the caller decides what to try next.
         """
         ...
 

@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import tomllib
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -58,7 +59,7 @@ class TrainConfig:
                 )
 
 
-def read_recipe(path: Path, **overrides: Any) -> TrainConfig:
+def read_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> TrainConfig:
     """The configuration in a TOML file, with `overrides` on top; UsageError for unknown or wrongly typed keys."""
     try:
         values = tomllib.loads(path.read_text("utf-8"))
@@ -66,7 +67,7 @@ def read_recipe(path: Path, **overrides: Any) -> TrainConfig:
         raise UsageError(f"Cannot read the recipe {path}: {error.strerror}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"The recipe {path} is not valid TOML: {error}.") from error
-    return parse_config(values | overrides, origin=str(path))
+    return parse_config({**values, **(overrides or {})}, origin=str(path))
 
 
 def parse_config(values: dict[str, Any], *, origin: str) -> TrainConfig:

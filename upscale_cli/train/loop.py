@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from upscale_cli import device as devices
 from upscale_cli.train.checkpoint import Checkpoint
 from upscale_cli.train.config import TrainConfig
 from upscale_cli.train.data import PatchSampler
@@ -115,10 +116,9 @@ class Trainer:
 def _autocast_dtype(config: TrainConfig, device: torch.device) -> torch.dtype | None:
     if config.precision == "fp32":
         return None
-    if config.precision == "bf16" or device.type == "cuda":
-        return torch.bfloat16
-    # On a CPU bf16 doubles the speed only where the processor multiplies in it.
-    return torch.bfloat16 if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported() else None
+    # Gradients overflow fp16; bf16 has the range of fp32. On a CPU it pays where the processor multiplies in it.
+    wanted = config.precision == "bf16" or device.type == "cuda" or devices.fastest_precision(device) == "bf16"
+    return torch.bfloat16 if wanted else None
 
 
 def run(

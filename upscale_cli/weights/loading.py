@@ -6,7 +6,7 @@ from torch import nn
 
 from upscale_cli import zoo
 from upscale_cli.errors import UsageError, WeightsError
-from upscale_cli.manifest import Entry, load_manifest
+from upscale_cli.manifest import Entry, load_manifest, names_file
 from upscale_cli.weights import formats, source
 
 
@@ -19,11 +19,6 @@ def load_module(model: str | Path, scale: float | None, *, offline: bool = False
         return _load_file(Path(model))
     entry = load_manifest().find(str(model), scale)
     return entry.name, zoo.find(entry.variant), _load_entry(entry, offline=offline)
-
-
-def names_file(model: str | Path) -> bool:
-    """Whether `--model` gives a weights file rather than a name: a path, or a name with a weights file's ending."""
-    return isinstance(model, Path) or "/" in model or Path(model).suffix in (".safetensors", ".pth", ".pt", ".bin")
 
 
 def variant_of_file(path: Path) -> zoo.Variant:
