@@ -11,6 +11,7 @@ from upscale_cli import zoo
 from upscale_cli.engines import open_engine
 from upscale_cli.evaluate import EvalRequest, evaluate, make_pair
 from upscale_cli.manifest import Entry, load_manifest
+from upscale_cli.media.frame import Frame
 from upscale_cli.metrics.fidelity import psnr
 from upscale_cli.metrics.protocol import Protocol, score
 from upscale_cli.pipeline import Upscaler
@@ -56,6 +57,18 @@ def test_every_declared_precision_gives_the_same_picture(entry: Entry, spices: n
     for precision in zoo.find(entry.variant).dtypes:
         rounded = Upscaler([open_engine(entry.name, precision=precision)]).enlarge_rgb8(lr)
         assert psnr(rounded, exact) > {"fp32": 99, "fp16": 55, "bf16": 40}[precision]
+
+
+@each
+def test_sixteen_bits_come_through_bf16(entry: Entry) -> None:
+    """A slow gradient, whose steps are finer than bf16 tells apart, is no staircase."""
+    ramp = np.linspace(40_000, 44_000, 128).astype(np.uint16)
+    upscaler = Upscaler([open_engine(entry.name, precision="bf16")])
+    picture = upscaler.enlarge(Frame(np.tile(ramp[None, :, None], (32, 1, 3))), 32 * entry.scale, 128 * entry.scale)
+    inside = picture.color[16 * entry.scale, 16 * entry.scale : -16 * entry.scale].astype(int)
+    assert np.abs(np.diff(inside, axis=0)).max() < 65536 / 512, "half a step of eight bits"
+    for channel in inside.T:
+        assert len(np.unique(channel)) > 0.6 * len(channel)
 
 
 @each

@@ -39,12 +39,12 @@ class Model:
         """
         height, width = lr.shape[-2:]
         try:
-            ready = lr.to(self.device, DTYPES[self.precision], memory_format=torch.channels_last)
+            ready = lr.to(self.device, torch.float32, memory_format=torch.channels_last)
             sr = self.module(_pad_to_multiple(ready, self.variant.multiple_of))
             sr = sr[..., : height * self.variant.scale, : width * self.variant.scale]
             # Infinity and NaN survive a sum; clamping would hide the one and the file format the other.
-            finite = bool(torch.isfinite(sr.sum(dtype=torch.float32)))
-            sr = sr.float().clamp_(0, 1).cpu()
+            finite = bool(torch.isfinite(sr.sum()))
+            sr = sr.clamp_(0, 1).cpu()
         except (RuntimeError, MemoryError) as error:
             if devices.is_out_of_memory(error):
                 raise OutOfMemoryError(f"{self.variant.name} has no memory for {height} x {width} pixels.") from error

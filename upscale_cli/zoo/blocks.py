@@ -10,6 +10,11 @@ def conv3x3(inputs: int, outputs: int) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 3, padding=1)
 
 
+def narrowed(image: Tensor, network: nn.Module) -> Tensor:
+    """The picture in the precision of the network's weights, for its first layer."""
+    return image.to(next(network.parameters()).dtype)
+
+
 def shuffle_steps(scale: int) -> tuple[int, ...]:
     """Factors of the PixelShuffle steps that make `scale`: 2 and 3 in one step, 4 and 8 in steps of 2."""
     steps = {2: (2,), 3: (3,), 4: (2, 2), 8: (2, 2, 2)}

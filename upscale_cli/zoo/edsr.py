@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from upscale_cli.zoo.blocks import conv3x3, shuffle_steps
+from upscale_cli.zoo.blocks import conv3x3, narrowed, shuffle_steps
 from upscale_cli.zoo.variant import Precision, Variant
 
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # RGB, in [0, 1]
@@ -33,7 +33,7 @@ class MeanShift(nn.Module):
         self.register_buffer("bias", sign * torch.tensor(DIV2K_MEAN))
 
     def forward(self, image: Tensor) -> Tensor:
-        return F.conv2d(image, self.weight, self.bias)
+        return F.conv2d(image, self.weight.to(image.dtype), self.bias.to(image.dtype))
 
 
 class ResidualBlock(nn.Module):
@@ -67,9 +67,16 @@ class EDSR(nn.Module):
         self.register_load_state_dict_post_hook(_read_value_range)
 
     def forward(self, lr: Tensor) -> Tensor:
-        features = self.head(self.sub_mean(lr * self.value_range))
+        features = self.head(narrowed(self.sub_mean(lr * self.value_range), self))
         features = features + self.body(features)
-        return self.add_mean(self.tail(features)) / self.value_range
+        return self.add_mean(_widened(self.tail[1], self.tail[0](features), lr.dtype)) / self.value_range
+
+
+def _widened(conv: nn.Module, features: Tensor, dtype: torch.dtype) -> Tensor:
+    """A 3 x 3 convolution in another precision than its weights': the last layer draws the picture itself."""
+    assert isinstance(conv, nn.Conv2d)
+    assert conv.bias is not None
+    return F.conv2d(features.to(dtype), conv.weight.to(dtype), conv.bias.to(dtype), padding=1)
 
 
 def _read_value_range(module: nn.Module, _keys: object) -> None:

@@ -12,7 +12,7 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from upscale_cli.zoo.blocks import conv3x3, enlarge_nearest, shuffle_steps
+from upscale_cli.zoo.blocks import conv3x3, enlarge_nearest, narrowed, shuffle_steps
 from upscale_cli.zoo.variant import Variant
 
 
@@ -32,7 +32,7 @@ class Improved(nn.Module):
         self.tail = conv3x3(channels, 3)
 
     def forward(self, lr: Tensor) -> Tensor:
-        features = F.relu(self.head(lr))
+        features = F.relu(self.head(narrowed(lr, self)))
         for start in range(0, len(self.body), self.residual_every):
             skip = features
             for conv in self.body[start : start + self.residual_every]:

@@ -12,7 +12,7 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from upscale_cli.zoo.blocks import conv3x3, enlarge_nearest
+from upscale_cli.zoo.blocks import conv3x3, enlarge_nearest, narrowed
 from upscale_cli.zoo.variant import Variant
 
 
@@ -28,7 +28,7 @@ class Lightweight(nn.Module):
         self.tail = conv3x3(channels, 3 * scale**2)
 
     def forward(self, lr: Tensor) -> Tensor:
-        features = self.act[0](self.head(lr))
+        features = self.act[0](self.head(narrowed(lr, self)))
         for conv, act in zip(self.body, self.act[1:], strict=True):
             features = act(conv(features))
         return F.pixel_shuffle(self.tail(features), self.scale) + enlarge_nearest(lr, self.scale)

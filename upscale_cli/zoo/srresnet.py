@@ -13,7 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from upscale_cli.zoo.blocks import conv3x3, shuffle_steps
+from upscale_cli.zoo.blocks import conv3x3, narrowed, shuffle_steps
 from upscale_cli.zoo.variant import Variant
 
 
@@ -60,11 +60,12 @@ class SRResNet(nn.Module):
         self.add_module(f"block{blocks + 3}", nn.Sequential(*upsample, nn.Conv2d(channels, 3, 9, padding=4)))
 
     def forward(self, lr: Tensor) -> Tensor:
-        first = self.block1(lr * 2 - 1 if self.signed_input else lr)
+        first = self.block1(narrowed(lr * 2 - 1 if self.signed_input else lr, self))
         features = first
         for number in range(2, self.blocks + 3):
             features = self.get_submodule(f"block{number}")(features)
-        return (torch.tanh(self.get_submodule(f"block{self.blocks + 3}")(first + features)) + 1) / 2
+        sr = self.get_submodule(f"block{self.blocks + 3}")(first + features).to(lr.dtype)
+        return (torch.tanh(sr) + 1) / 2
 
 
 def _variant(scale: int, parameters: int) -> Variant:

@@ -17,6 +17,8 @@ class Variant:
     """One network of the zoo with its hyperparameters fixed.
 
     The built module maps N x 3 x H x W in [0, 1] RGB to N x 3 x (scale H) x (scale W), nominally in [0, 1], unclamped.
+    Both are float32 whatever precision the weights are held in: the module narrows what enters its first layer, and
+    what ends in the picture stays wide, or a 16-bit photograph would come out with the eight bits that bf16 has.
     """
 
     name: str
