@@ -53,7 +53,9 @@ def fastest_precision(device: torch.device) -> str:
 
     if device.type in ("cuda", "mps"):
         return "fp16"
-    return "bf16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "fp32"
+    # Private, and not in every version of torch: where nobody can be asked, fp32 is right.
+    probes = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return "bf16" if any(probe() for probe in probes if probe) else "fp32"
 
 
 def is_out_of_memory(error: BaseException) -> bool:
