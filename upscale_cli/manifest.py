@@ -20,6 +20,7 @@ from upscale_cli.errors import UsageError, WeightsError
 FILE_NAME = "weights_manifest.json"
 SCHEMA = 1
 USUAL_SCALE = 4
+DEFAULT_MODEL = "improved"  # of what ships, the best of the pictures and far from the slowest
 
 Status = Literal["published", "bundled", "untrained", "formula"]
 Fields = Mapping[str, Callable[[Any], Any]]  # name of a JSON field -> its check, which returns the value to keep

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from upscale_cli.errors import UsageError
+from upscale_cli.manifest import DEFAULT_MODEL
 from upscale_cli.media.encode import EXTENSIONS
 from upscale_cli.media.paths import CollisionRule, check_template
 from upscale_cli.pipeline import PictureOptions
@@ -52,7 +53,7 @@ class Size:
 class NetworkOptions:
     """Which network, and how it runs."""
 
-    model: str = "edsr"
+    model: str = DEFAULT_MODEL
     device: str = "auto"
     precision: str = "auto"
     tile_px: int = 0

@@ -6,11 +6,14 @@ from typing import Annotated
 import typer
 
 from upscale_cli import render
+from upscale_cli.manifest import DEFAULT_MODEL
 
 
 def evaluate(
     data: Annotated[Path, typer.Option("--data", help="Folder of high-resolution images, or one image.")],
-    model: Annotated[str, typer.Option("-m", "--model", help="Model, row of the manifest, or weights file.")] = "edsr",
+    model: Annotated[
+        str, typer.Option("-m", "--model", help="Model, row of the manifest, or weights file.")
+    ] = DEFAULT_MODEL,
     scale: Annotated[
         int | None, typer.Option("-s", "--scale", help="Native scale; a row or a file has its own.")
     ] = None,

@@ -11,6 +11,7 @@ from upscale_cli import render
 from upscale_cli.cli import options as opt
 from upscale_cli.cli.piping import piped
 from upscale_cli.errors import UsageError, WeightsError
+from upscale_cli.manifest import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from upscale_cli.jobs import Plan
@@ -38,7 +39,7 @@ def run(  # one parameter an option
     on_collision: opt.CollisionOpt = "rename",
     in_place: opt.InPlaceOpt = False,
     strip_metadata: opt.StripOpt = False,
-    model: opt.ModelOpt = "edsr",
+    model: opt.ModelOpt = DEFAULT_MODEL,
     device: opt.DeviceOpt = "auto",
     precision: opt.PrecisionOpt = "auto",
     tile: opt.TileOpt = 0,
