@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from upscale_cli.zoo.blocks import conv3x3, narrowed, shuffle_steps
-from upscale_cli.zoo.variant import Precision, Variant
+from upscale_cli.zoo.variant import Variant
 
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # RGB, in [0, 1]
 
@@ -92,14 +92,12 @@ def _baseline(scale: int, parameters: int) -> Variant:
         "edsr",
         partial(EDSR, scale=scale),
         scale=scale,
-        margin=16,
+        margin=12,  # measured: within 0.004 of 1/255 of the whole picture; 0.012 at 8
         parameters=parameters,
     )
 
 
 def _large(scale: int, parameters: int) -> Variant:
-    # fp16 overflows in the widest residual sums of the large network on bright detail; bf16 does not.
-    dtypes: tuple[Precision, ...] = ("fp32", "bf16")
     return Variant(
         f"edsr-large/x{scale}",
         "edsr",
@@ -107,7 +105,6 @@ def _large(scale: int, parameters: int) -> Variant:
         scale=scale,
         margin=32,
         parameters=parameters,
-        dtypes=dtypes,
     )
 
 
