@@ -1,16 +1,23 @@
-"""The zoo: every network, one architecture a file, joined here by hand. A file joins by one line in `_TABLES`."""
+"""The zoo: every network, one architecture a file, joined here by hand. A file joins by one line in `_ARCHITECTURES`."""
 
 import difflib
+from collections.abc import Mapping
 
 from upscale_cli.errors import UsageError
 from upscale_cli.zoo import edsr, improved, interpolation, lightweight, srresnet
-from upscale_cli.zoo.variant import Precision, Variant
+from upscale_cli.zoo.variant import Architecture, Precision, Shapes, Variant
 
-__all__ = ["Precision", "Variant", "find", "variants"]
+__all__ = ["Architecture", "Precision", "Shapes", "Variant", "find", "recognise", "variants"]
 
-_TABLES = (lightweight.VARIANTS, improved.VARIANTS, edsr.VARIANTS, srresnet.VARIANTS, interpolation.VARIANTS)
-_BY_NAME = {variant.name: variant for table in _TABLES for variant in table}
-if len(_BY_NAME) != sum(map(len, _TABLES)):
+_ARCHITECTURES = (
+    lightweight.ARCHITECTURE,
+    improved.ARCHITECTURE,
+    edsr.ARCHITECTURE,
+    srresnet.ARCHITECTURE,
+    interpolation.ARCHITECTURE,
+)
+_BY_NAME = {variant.name: variant for architecture in _ARCHITECTURES for variant in architecture.variants}
+if len(_BY_NAME) != sum(len(architecture.variants) for architecture in _ARCHITECTURES):
     raise RuntimeError("two variants of the zoo share a name")
 
 
@@ -26,3 +33,19 @@ def find(name: str) -> Variant:
     near = difflib.get_close_matches(name, _BY_NAME, n=3)
     hint = f"Did you mean {' or '.join(near)}?" if near else f"Known: {', '.join(_BY_NAME)}."
     raise UsageError(f"No network variant is called {name!r}. {hint}")
+
+
+def recognise(shapes: Shapes) -> tuple[Variant, Mapping[str, str]] | None:
+    """The network a state dict belongs to by its keys and shapes, and its keys -> ours (those to drop left out).
+
+    Hyperparameters that no table has are read from the shapes. None where no architecture knows the layout.
+    """
+    for architecture in _ARCHITECTURES:
+        names = {key: key for key in shapes}
+        if architecture.translate is not None:
+            names = architecture.translate(shapes.keys()) or names
+        if architecture.recognise is not None:
+            variant = architecture.recognise({names[key]: shape for key, shape in shapes.items() if key in names})
+            if variant is not None:
+                return variant, names
+    return None

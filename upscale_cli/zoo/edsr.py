@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from upscale_cli.zoo.blocks import conv3x3, narrowed, shuffle_steps
-from upscale_cli.zoo.variant import Variant
+from upscale_cli.zoo.variant import Architecture, Variant
 
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # RGB, in [0, 1]
 
@@ -127,3 +127,5 @@ VARIANTS = (
         parameters=4_531,
     ),
 )
+
+ARCHITECTURE = Architecture("edsr", VARIANTS)

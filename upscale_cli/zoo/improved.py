@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from upscale_cli.zoo.blocks import conv3x3, enlarge_nearest, narrowed, shuffle_steps
-from upscale_cli.zoo.variant import Variant
+from upscale_cli.zoo.variant import Architecture, Variant
 
 
 class Improved(nn.Module):
@@ -70,3 +70,5 @@ VARIANTS = (
         parameters=3_947,
     ),
 )
+
+ARCHITECTURE = Architecture("improved", VARIANTS)

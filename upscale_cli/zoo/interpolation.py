@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from upscale_cli.zoo.blocks import symmetric_pad
-from upscale_cli.zoo.variant import Variant
+from upscale_cli.zoo.variant import Architecture, Variant
 
 Kernel = Callable[[float], float]
 
@@ -76,3 +76,5 @@ VARIANTS = tuple(
     for name, kernel, support in (("bicubic", cubic, 2), ("lanczos", lanczos3, 3))
     for scale in (2, 3, 4, 8)
 )
+
+ARCHITECTURE = Architecture("interpolation", VARIANTS)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from upscale_cli.zoo.blocks import conv3x3, enlarge_nearest, narrowed
-from upscale_cli.zoo.variant import Variant
+from upscale_cli.zoo.variant import Architecture, Variant
 
 
 class Lightweight(nn.Module):
@@ -60,3 +60,5 @@ VARIANTS = (
         parameters=1_700,
     ),
 )
+
+ARCHITECTURE = Architecture("lightweight", VARIANTS)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from upscale_cli.zoo.blocks import conv3x3, narrowed, shuffle_steps
-from upscale_cli.zoo.variant import Variant
+from upscale_cli.zoo.variant import Architecture, Variant
 
 
 class ResidualBlock(nn.Module):
@@ -94,3 +94,5 @@ VARIANTS = (
         parameters=8_023,
     ),
 )
+
+ARCHITECTURE = Architecture("srresnet", VARIANTS)

@@ -1,13 +1,15 @@
 """What the rest of the house may know of a network: one frozen row a variant."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import nn
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Task = Literal["upscale", "enhance", "restore"]
+Shapes = Mapping[str, torch.Size]  # key -> shape of a state dict
 
 FLOATS: tuple[Precision, ...] = ("fp32", "bf16", "fp16")
 
@@ -34,7 +36,22 @@ class Variant:
     exact: bool = False
     """True where `margin` is at least the receptive radius: tiled then equals whole to rounding."""
     task: Task = "upscale"
+    tileable: bool = True
+    """False where the network looks at the whole picture (instance normalisation): it is never cut into tiles."""
     multiple_of: int = 1
     """Height and width given to the module must be multiples of this."""
     dtypes: tuple[Precision, ...] = FLOATS
     """Precisions the network is sound in, best first for nothing; fp32 always."""
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """One file of the zoo: its table, and how a state dict is known to belong to it."""
+
+    name: str
+    variants: tuple[Variant, ...]
+    recognise: Callable[[Shapes], Variant | None] | None = None
+    """The variant, with hyperparameters that no row of the table has, of a state dict with these keys and shapes; None
+    for a state dict of another architecture. May trust nothing: keys and shapes come from a stranger's file."""
+    translate: Callable[[Collection[str]], Mapping[str, str] | None] | None = None
+    """For the keys of a state dict in another published layout: their keys -> ours, keys to drop left out; else None."""
