@@ -21,6 +21,7 @@ class TrainConfig:
     steps: int
     batch: int = 16
     patch_px: int = 48
+    optimizer: Literal["adam", "muon"] = "adam"
     learning_rate: float = 1e-3
     schedule: Literal["cosine", "step"] = "cosine"
     learning_rate_final: float = 1e-6

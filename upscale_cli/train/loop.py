@@ -1,4 +1,4 @@
-"""The training loop: batches in, L1, Adam, moving average, validation by the code of `upscale eval`, checkpoints."""
+"""The training loop: batches in, L1, a step, moving average, validation by the code of `upscale eval`, checkpoints."""
 
 import csv
 import dataclasses
@@ -17,6 +17,7 @@ from upscale_cli import device as devices
 from upscale_cli.train.checkpoint import Checkpoint
 from upscale_cli.train.config import TrainConfig
 from upscale_cli.train.data import PatchSampler
+from upscale_cli.train.optimizer import Muon
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +50,21 @@ class Trainer:
         self.device = device
         # The stubs of torch know `memory_format` for tensors only.
         self.module = module.to(device, memory_format=torch.channels_last).train()  # pyright: ignore[reportCallIssue]
-        self.optimizer = torch.optim.Adam(self.module.parameters(), lr=config.learning_rate, betas=(0.9, 0.999))
         self.average = {name: value.detach().clone() for name, value in self.module.state_dict().items()}
         self.best = {name: value.clone() for name, value in self.average.items()}
         self.best_psnr, self.best_step = -math.inf, 0
         self.step = 0
         self._autocast = _autocast_dtype(config, device)
+        self.optimizer = self._make_optimizer()
+
+    def _make_optimizer(self) -> torch.optim.Optimizer:
+        trained = [value for value in self.module.parameters() if value.requires_grad]
+        if self.config.optimizer == "muon":
+            return Muon(trained, lr=self.config.learning_rate, dtype=self._autocast or torch.float32)
+        return torch.optim.Adam(trained, lr=self.config.learning_rate, betas=(0.9, 0.999))
 
     def train_step(self, lr: Tensor, hr: Tensor) -> Tensor:
-        """One step of Adam on the L1 loss of a uint8 batch; returns the loss without waiting for the device."""
+        """One step on the L1 loss of a uint8 batch; returns the loss without waiting for the device."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config, self.step)
         lr, hr = (image.to(self.device, non_blocking=True).float().div_(255) for image in (lr, hr))

@@ -1,4 +1,4 @@
-"""The zoo: every network, one architecture a file, joined here by hand. A file joins by one line in `_ARCHITECTURES`."""
+"""The zoo: every network, one architecture a file, joined here by hand: one line in `_ARCHITECTURES` each."""
 
 import difflib
 from collections.abc import Mapping

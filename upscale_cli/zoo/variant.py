@@ -54,4 +54,4 @@ class Architecture:
     """The variant, with hyperparameters that no row of the table has, of a state dict with these keys and shapes; None
     for a state dict of another architecture. May trust nothing: keys and shapes come from a stranger's file."""
     translate: Callable[[Collection[str]], Mapping[str, str] | None] | None = None
-    """For the keys of a state dict in another published layout: their keys -> ours, keys to drop left out; else None."""
+    """For keys of another published layout: their keys -> ours, dropped ones left out; None for any other."""
