@@ -21,6 +21,7 @@ from upscale_cli.train import loop
 from upscale_cli.train.checkpoint import Checkpoint
 from upscale_cli.train.config import TrainConfig, parse_config, read_recipe
 from upscale_cli.train.data import PatchSampler, load_pairs
+from upscale_cli.train.optimizer import orthogonal
 from upscale_cli.train.verb import TrainRequest, centre, train, transfer
 from upscale_cli.weights import formats
 from upscale_cli.weights.loading import load_module
@@ -162,11 +163,11 @@ def trainer(config: TrainConfig) -> loop.Trainer:
     return loop.Trainer(config, zoo.find(config.variant).build(), device=CPU)
 
 
-def loss_on(pair: Pair) -> Callable[[dict[str, Tensor]], float]:
+def loss_on(pair: Pair, variant: str = TINY.variant) -> Callable[[dict[str, Tensor]], float]:
     """A stand-in for validation that is quick: the negated L1 loss of one pair."""
 
     def validate(weights: dict[str, Tensor]) -> float:
-        module = zoo.find(TINY.variant).build()
+        module = zoo.find(variant).build()
         module.load_state_dict(weights)
         lr, hr = (torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 255 for image in (pair.lr, pair.hr))
         with torch.no_grad():
@@ -175,11 +176,15 @@ def loss_on(pair: Pair) -> Callable[[dict[str, Tensor]], float]:
     return validate
 
 
-def test_training_lowers_the_loss_and_says_so(pairs: list[Pair], tmp_path: Path) -> None:
+MUON = dataclasses.replace(TINY, variant="lightweight/x2", optimizer="muon", batch=2)
+
+
+@pytest.mark.parametrize("base", [TINY, MUON], ids=lambda config: config.optimizer)
+def test_training_lowers_the_loss_and_says_so(base: TrainConfig, pairs: list[Pair], tmp_path: Path) -> None:
     told: list[loop.Progress] = []
-    config = dataclasses.replace(TINY, steps=80, validate_every=20, learning_rate=1e-2)
+    config = dataclasses.replace(base, steps=80, validate_every=20, learning_rate=1e-2)
     own = trainer(config)
-    validate = loss_on(pairs[1])
+    validate = loss_on(pairs[1], config.variant)
     before = validate(own.average)
     loop.run(own, PatchSampler(pairs, config, scale=2), validate, folder=tmp_path, watch=[told.append])
     assert [progress.step for progress in told] == [20, 40, 50, 60, 80]
@@ -191,9 +196,21 @@ def test_training_lowers_the_loss_and_says_so(pairs: list[Pair], tmp_path: Path)
     assert float(rows[-1]["loss"]) == pytest.approx(told[-1].loss)
 
 
-def test_an_interrupted_training_ends_with_the_same_bits(pairs: list[Pair], tmp_path: Path) -> None:
-    config = dataclasses.replace(TINY, steps=30, validate_every=7, checkpoint_every=10)
-    sampler, validate = PatchSampler(pairs, config, scale=2), loss_on(pairs[1])
+def test_muon_evens_out_the_spectrum_of_a_step() -> None:
+    torch.manual_seed(0)
+    for rows, columns in ((16, 144), (144, 16), (32, 32)):
+        matrices = torch.randn(3, rows, columns) * torch.tensor([1e-4, 1.0, 1e4])[:, None, None]
+        values = torch.linalg.svdvals(orthogonal(matrices, torch.float32))
+        assert values.median() == pytest.approx(1, abs=0.3)
+        assert values.max() < 1.3
+        # The directions stay: a step never goes against its gradient.
+        assert ((orthogonal(matrices, torch.float32) * matrices).sum((1, 2)) > 0).all()
+
+
+@pytest.mark.parametrize("base", [TINY, MUON], ids=lambda config: config.optimizer)
+def test_an_interrupted_training_ends_with_the_same_bits(base: TrainConfig, pairs: list[Pair], tmp_path: Path) -> None:
+    config = dataclasses.replace(base, steps=30, validate_every=7, checkpoint_every=10)
+    sampler, validate = PatchSampler(pairs, config, scale=2), loss_on(pairs[1], config.variant)
     (tmp_path / "whole").mkdir()
     (tmp_path / "broken").mkdir()
     whole = trainer(config)
