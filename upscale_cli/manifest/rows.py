@@ -1,28 +1,22 @@
-"""The list of models: what `-m` can name, where its weights lie, and what they are worth.
+"""One row of the list of models: what it may say.
 
-Owns the schema of `weights_manifest.json` and the choice of a row for a model and a scale. Refuses anything it does
-not know: a key too many, a branch where a commit belongs, a missing hash or licence. Never opens weights or torch.
+Owns the schema of `weights_manifest.json` and of an imported model's row. Refuses anything it does not know: a key too
+many, a branch where a commit belongs, a missing hash or licence. Never opens files or torch.
 """
 
-import difflib
 import json
 import math
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
-from functools import lru_cache, partial
-from pathlib import Path, PurePosixPath
+from functools import partial
+from pathlib import PurePosixPath
 from typing import Any, Literal, cast
 from urllib.parse import urlsplit
 
-from upscale_cli.errors import UsageError, WeightsError
-
-FILE_NAME = "weights_manifest.json"
 SCHEMA = 1
-USUAL_SCALE = 4
-DEFAULT_MODEL = "improved"  # of what ships, the best of the pictures and far from the slowest
 
-Status = Literal["published", "bundled", "untrained", "formula"]
+Status = Literal["published", "bundled", "imported", "untrained", "formula"]
 Fields = Mapping[str, Callable[[Any], Any]]  # name of a JSON field -> its check, which returns the value to keep
 
 
@@ -40,6 +34,28 @@ class Hub:
     repo_id: str
     revision: str
     path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wheel:
+    """A file inside a Python package of exactly this version: safetensors, or the `.bin` of an ncnn model."""
+
+    package: str
+    version: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """A file in the folder of imported models, and which file of the user's it was made from."""
+
+    path: str
+    origin: str
+    origin_sha256: str
+    notes: tuple[str, ...]
+
+
+Source = Bundled | Hub | Wheel | Imported
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +84,8 @@ class Score:
 class Entry:
     """One row: `name` is its key ("edsr-x4"), `model` what `-m` names ("edsr"), `variant` the zoo name ("edsr/x4").
 
-    `source`, `size` (bytes), `sha256` and `license` are set exactly when the status is published or bundled.
+    `source`, `size` (bytes) and `sha256` are set exactly when the status is published, bundled or imported; `license`
+    when it is one of the first two.
     """
 
     name: str
@@ -79,7 +96,7 @@ class Entry:
     parameters: int
     status: Status
     summary: str
-    source: Bundled | Hub | None = None
+    source: Source | None = None
     size: int | None = None
     sha256: str | None = None
     keys_sha256: str | None = None
@@ -97,118 +114,54 @@ class Entry:
         return next((score for score in self.scores if score.dataset == dataset), None)
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """All rows, in the order of the file."""
-
-    entries: tuple[Entry, ...]
-
-    def family(self, model: str) -> tuple[Entry, ...]:
-        """The rows of one model, smallest native scale first; empty if there is no such model."""
-        return tuple(sorted((e for e in self.entries if e.model == model), key=lambda e: e.scale))
-
-    def find(self, model: str, scale: float | None = None) -> Entry:
-        """The row named `model`, or of that family the smallest native scale that reaches `scale`, else the largest.
-
-        Rows without weights are passed over while the family has one that works (`improved` at 3 is `improved-x4`,
-        reduced afterwards). Without a scale the usual factor of 4 is meant. Raises UsageError, with the nearest
-        name, for an unknown one.
-        """
-        named = next((e for e in self.entries if e.name == model), None)
-        if named is not None:
-            return named
-        family = self.family(model)
-        if not family:
-            raise UsageError(self._unknown(model))
-        rows = [e for e in family if e.usable] or family
-        wanted = USUAL_SCALE if scale is None else scale
-        return next((e for e in rows if e.scale >= wanted), rows[-1])
-
-    def _unknown(self, model: str) -> str:
-        models = sorted({e.model for e in self.entries})
-        near = difflib.get_close_matches(model, [*models, *(e.name for e in self.entries)], n=1)
-        guess = f" Did you mean {near[0]!r}?" if near else ""
-        return f"There is no model {model!r}.{guess} Models: {', '.join(models)} (see `upscale models list`)."
-
-
-def names_file(model: str | Path) -> bool:
-    """Whether `--model` gives a weights file rather than a name: a path, or a name with a weights file's ending."""
-    return isinstance(model, Path) or "/" in model or Path(model).suffix in (".safetensors", ".pth", ".pt", ".bin")
-
-
-def load_manifest(path: Path | None = None) -> Manifest:
-    """Read and check the manifest (the package's own without `path`), once per file and process.
-
-    Raises WeightsError naming the row and the field for anything that is not exactly the schema.
-    """
-    return _load(path or _own_path())
-
-
 def to_json(entry: Entry) -> dict[str, Any]:
-    """The row as it stands in the file, without its name: `load_manifest` reads it back to an equal entry."""
+    """The row as it stands in the file, without its name: it is read back to an equal entry."""
     row = {key: value for key, value in asdict(entry).items() if value is not None and key != "name"}
     if entry.source is not None:
-        row["source"] = {"kind": "hub" if isinstance(entry.source, Hub) else "bundled", **row["source"]}
-    if entry.license is not None and entry.license.url is None:
-        del row["license"]["url"]
-    if entry.source is None:
+        kind = next(kind for kind, (cls, _) in _SOURCES.items() if isinstance(entry.source, cls))
+        row["source"] = {"kind": kind, **row["source"]}
+    if entry.license is None:
         del row["scores"]
+    elif entry.license.url is None:
+        del row["license"]["url"]
     return row
 
 
-def _own_path() -> Path:
-    # The wheel carries the file inside the package; in a source tree it stands beside the package.
-    inside = Path(__file__).with_name(FILE_NAME)
-    return inside if inside.is_file() else Path(__file__).parents[1] / FILE_NAME
-
-
-@lru_cache
-def _load(path: Path) -> Manifest:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique)
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read ({error.strerror}). Reinstall upscale.") from error
-    except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{path} is not valid JSON: {error}.") from error
-    try:
-        return _parse(document)
-    except ValueError as error:
-        raise WeightsError(f"{path}: {error}.") from error
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    # json keeps the last of two equal keys: an edited row would silently vanish.
-    table = dict(pairs)
-    if len(table) < len(pairs):
-        names = [key for key, _ in pairs]
-        raise ValueError(f"{next(n for n in names if names.count(n) > 1)!r} appears twice")
-    return table
-
-
-def _parse(document: object) -> Manifest:
+def read_document(document: object) -> tuple[Entry, ...]:
+    """The rows of a whole manifest, as JSON has read it. ValueError, naming row and field, for what does not belong."""
     top = _take(document, "the manifest", {"schema": _count, "models": _table})
     if top["schema"] != SCHEMA:
         raise ValueError(f"schema is {top['schema']}, this version of upscale reads {SCHEMA}")
-    entries = tuple(_entry(name, row) for name, row in top["models"].items())
+    entries = tuple(read_row(name, row) for name, row in top["models"].items())
     seen: dict[tuple[str, int], str] = {}
     for entry in entries:
         twin = seen.setdefault((entry.model, entry.scale), entry.name)
         if twin != entry.name:
             raise ValueError(f"{twin} and {entry.name} are both {entry.model} at scale {entry.scale}")
-    return Manifest(entries)
+    return entries
 
 
-def _entry(name: str, row: object) -> Entry:
-    if not re.fullmatch(_NAME, name):
+def read_row(name: str, row: object, *, imported: bool = False) -> Entry:
+    """One row as JSON has read it: of the manifest, or of an imported model, which has a status of its own.
+
+    Raises ValueError naming the row, the field and the reason.
+    """
+    if not is_name(name):
         raise ValueError(f"{name!r} is not a model name (lower-case letters, digits, dots, dashes)")
-    status = _take(row, name, {"status": _STATUS}, others=True)["status"]
-    fields = {**_ROW, **_KEYS, **_WEIGHTS, **_RECIPE} if status in _SHIPPED else {**_ROW, **_RECIPE}
-    if status == "untrained":
-        fields |= _KEYS
-    values = _take(row, name, fields, optional=_RECIPE)
-    if "source" in values and isinstance(values["source"], Hub) != (status == "published"):
+    statuses = ("imported",) if imported else tuple(status for status in _OF_STATUS if status != "imported")
+    status = _take(row, name, {"status": partial(_choice, statuses)}, others=True)["status"]
+    fields, kinds = _OF_STATUS[status]
+    values = _take(row, name, {"status": _text, **fields}, optional=_RECIPE)
+    if "source" in values and not isinstance(values["source"], kinds):
         raise ValueError(f"{name}.source: a {status} row cannot have it")
+    if imported and values["model"] != name:
+        raise ValueError(f"{name}.model: must be {name!r}, not {values['model']!r}")
     return Entry(name=name, **values)
+
+
+def is_name(text: str) -> bool:
+    """Whether a model or a row may be called so."""
+    return re.fullmatch(_NAME, text) is not None
 
 
 def _take(
@@ -293,21 +246,22 @@ def _https(value: object) -> str:
     return value
 
 
-def _hub_path(value: object) -> str:
+def _inner_path(place: str, suffixes: tuple[str, ...], value: object) -> str:
     text = _text(value)
     path = PurePosixPath(text)
     if path.is_absolute() or {"..", "."} & set(text.split("/")) or re.search(r"[\\:?#%]", text):
-        raise ValueError(f"must be a plain path inside the repository, not {text!r}")
-    if path.suffix != ".safetensors":
-        raise ValueError(f"must be a .safetensors file, not {text!r}")
+        raise ValueError(f"must be a plain path inside the {place}, not {text!r}")
+    if path.suffix not in suffixes:
+        raise ValueError(f"must be a {' or '.join(suffixes)} file, not {text!r}")
     return text
 
 
-def _source(value: object) -> Bundled | Hub:
-    kind = _take(value, "source", {"kind": partial(_choice, ("bundled", "hub"))}, others=True)["kind"]
-    fields = _take(value, kind, _SOURCES[kind])
+def _source(value: object) -> Source:
+    kind = _take(value, "source", {"kind": partial(_choice, tuple(_SOURCES))}, others=True)["kind"]
+    cls, checks = _SOURCES[kind]
+    fields = _take(value, kind, {"kind": _text, **checks})
     del fields["kind"]
-    return Hub(**fields) if kind == "hub" else Bundled(**fields)
+    return cls(**fields)
 
 
 def _license(value: object) -> License:
@@ -319,27 +273,19 @@ def _score(value: object) -> Score:
 
 
 _NAME = r"[a-z0-9]+(?:[.-][a-z0-9]+)*"
-_SHIPPED = ("published", "bundled")
-_STATUS = partial(_choice, ("published", "bundled", "untrained", "formula"))
 _SHA256 = partial(_matching, r"[0-9a-f]{64}", "a sha256 (64 lower-case hex digits)")
 
 _ROW: Fields = {
     "model": partial(_matching, _NAME, "a model name"),
     "variant": partial(_matching, r"[a-z0-9-]+/[a-z0-9-]+", "a zoo name such as edsr/x4"),
-    "task": partial(_choice, ("upscale", "enhance", "restore")),
+    "task": partial(_choice, ("upscale", "enhance", "restore", "encoder")),
     "scale": _count,
     "parameters": _parameters,
-    "status": _STATUS,
     "summary": _text,
 }
 _KEYS: Fields = {"keys_sha256": _SHA256}
-_WEIGHTS: Fields = {
-    "source": _source,
-    "size": _count,
-    "sha256": _SHA256,
-    "license": _license,
-    "scores": partial(_list, _score),
-}
+_FILE: Fields = {"source": _source, "size": _count, "sha256": _SHA256}
+_WORTH: Fields = {"license": _license, "scores": partial(_list, _score)}
 _RECIPE: Fields = {"recipe": _text}
 _LICENSE: Fields = {
     "spdx": _text,
@@ -355,17 +301,36 @@ _SCORE: Fields = {
     "psnr_rgb": _number,
     "protocol": _text,
 }
-_SOURCES: Mapping[str, Fields] = {
-    "bundled": {
-        "kind": _text,
-        "path": partial(_matching, r"[a-z0-9][a-z0-9._-]*\.safetensors", "the plain name of a .safetensors file"),
-    },
-    "hub": {
-        "kind": _text,
-        "repo_id": partial(
-            _matching, r"[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*", "owner/name on the hub"
-        ),
-        "revision": partial(_matching, r"[0-9a-f]{40}", "a 40-hex commit, never a branch"),
-        "path": _hub_path,
-    },
+_PLAIN_FILE = partial(_matching, r"[a-z0-9][a-z0-9._-]*\.safetensors", "the plain name of a .safetensors file")
+_SOURCES: Mapping[str, tuple[type[Source], Fields]] = {
+    "bundled": (Bundled, {"path": _PLAIN_FILE}),
+    "hub": (
+        Hub,
+        {
+            "repo_id": partial(
+                _matching, r"[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9][A-Za-z0-9_.-]*", "owner/name on the hub"
+            ),
+            "revision": partial(_matching, r"[0-9a-f]{40}", "a 40-hex commit, never a branch"),
+            "path": partial(_inner_path, "repository", (".safetensors",)),
+        },
+    ),
+    "wheel": (
+        Wheel,
+        {
+            "package": partial(_matching, r"[A-Za-z0-9]+(?:[._-]+[A-Za-z0-9]+)*", "the name of a Python package"),
+            "version": partial(_matching, r"[0-9][0-9A-Za-z.+!]*", "one exact version"),
+            "path": partial(_inner_path, "package", (".safetensors", ".bin")),
+        },
+    ),
+    "imported": (
+        Imported,
+        {"path": _PLAIN_FILE, "origin": _text, "origin_sha256": _SHA256, "notes": partial(_list, _text)},
+    ),
+}
+_OF_STATUS: Mapping[str, tuple[Fields, tuple[type[Source], ...]]] = {  # its fields, and the sources it may have
+    "published": ({**_ROW, **_KEYS, **_FILE, **_WORTH, **_RECIPE}, (Hub, Wheel)),
+    "bundled": ({**_ROW, **_KEYS, **_FILE, **_WORTH, **_RECIPE}, (Bundled,)),
+    "untrained": ({**_ROW, **_KEYS, **_RECIPE}, ()),
+    "formula": ({**_ROW, **_RECIPE}, ()),
+    "imported": ({**_ROW, **_KEYS, **_FILE}, (Imported,)),
 }
