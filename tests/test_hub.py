@@ -25,7 +25,7 @@ from upscale_cli.manifest import Entry, Hub
 from upscale_cli.weights import download as downloads
 from upscale_cli.weights import source
 from upscale_cli.weights.download import Patience, download
-from upscale_cli.weights.source import fetch, local, locate, verify
+from upscale_cli.weights.source import local, locate, verify
 
 SHORT = Patience(connect_seconds=1, read_seconds=0.4, attempts=3, first_wait_seconds=0.01, lock_seconds=0.2)
 
@@ -390,11 +390,6 @@ def test_a_dead_holder_of_the_lock_is_reported(hub: MiniHub, cache: Path) -> Non
     with FileLock(cache / "net.lock"):
         assert "its download stands still" in failure(cache / "net")
     bring(cache / "net")
-
-
-def test_fetch_is_for_hub_rows(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="net-x4 is not on the hub"):
-        fetch(replace(ENTRY, source=None), cache_dir=tmp_path)
 
 
 def test_a_run_with_verified_weights_hashes_nothing(hub: MiniHub, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

