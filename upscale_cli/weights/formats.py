@@ -1,15 +1,16 @@
-"""A weights file as tensors: reading, fitting to a network, writing. Safetensors only.
+"""Weights as tensors: what fits a network, which network they are of; safetensors read and written.
 
-Owns what a file must be before `load_state_dict(strict=True)`: the right format by content, whole, with the network's
-keys and shapes, floating and finite. Refuses pickles, archives, web pages and anything else that only carries the right
-name, and never executes what it reads. Knows no hash of files and no hub (`source.py`).
+Owns what a file must be before `load_state_dict(strict=True)`: whole, with the network's keys and shapes, floating and
+finite. Reads safetensors only, by content: what else carries the name is refused, and nothing is executed. Knows no
+hash of files and no hub (`source.py`), no pickles (`pth.py`) and no ncnn (`ncnn.py`).
 """
 
 import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +19,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from upscale_cli import zoo
 from upscale_cli.errors import OutputError, WeightsError
-from upscale_cli.zoo import Variant, variants
-
-Shapes = Mapping[str, torch.Size]
+from upscale_cli.weights.sniff import DESCRIPTIONS, sniff
+from upscale_cli.zoo import Shapes, Variant
 
 # The format allows 100 MB; the largest network here has under a thousand tensors, some 100 KB of header.
 HEADER_LIMIT = 16 * 2**20
 SHOWN = 5
-
-_ANOTHER_FORMAT = (
-    (b"PK\x03\x04", "a PyTorch .pth archive (zip)"),
-    (b"version https://git-lfs.github.com/spec/", "a git-LFS pointer: the text that stands for a file not downloaded"),
-    (b"\x1f\x8b", "a gzip archive"),
-    (b"7767517\n", "an ncnn .param file"),
-    (b"\x89PNG", "a PNG picture"),
-    (b"\xff\xd8\xff", "a JPEG picture"),
-)
 
 
 def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -59,7 +51,7 @@ def check_fits(state: Mapping[str, Tensor], expected: Shapes, *, name: str) -> N
     `num_batches_tracked`, a counter that older checkpoints lack and inference ignores, may be missing. `name` is the
     network's, for the message.
     """
-    found = _shapes(state)
+    found = state_shapes(state)
     wanted = _weights_only(expected)
     problems = [
         _listed("missing", [key for key in wanted if key not in found]),
@@ -81,11 +73,16 @@ def check_fits(state: Mapping[str, Tensor], expected: Shapes, *, name: str) -> N
 def load_into(module: nn.Module, path: Path, *, name: str) -> dict[str, str]:
     """Read `path`, check it against `module` and load it strictly; returns the header metadata.
 
-    Raises WeightsError, naming the file, if anything is wrong; the module is then unchanged.
+    Another published layout of the keys is translated. Raises WeightsError, naming the file, if anything is wrong; the
+    module is then unchanged.
     """
     state, metadata = read_state(path)
+    expected = shapes_of(module)
+    if _weights_only(state_shapes(state)).keys() != _weights_only(expected).keys():
+        known = zoo.recognise(state_shapes(state))
+        state = renamed(state, known[1]) if known is not None else state
     try:
-        check_fits(state, shapes_of(module), name=name)
+        check_fits(state, expected, name=name)
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error
     module.load_state_dict(state, strict=True)
@@ -94,13 +91,17 @@ def load_into(module: nn.Module, path: Path, *, name: str) -> dict[str, str]:
 
 def shapes_of(module: nn.Module) -> dict[str, torch.Size]:
     """Key -> shape of everything the module keeps in its state dict."""
-    return _shapes(module.state_dict())
+    return state_shapes(module.state_dict())
+
+
+def state_shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    """Key -> shape of a state dict."""
+    return {key: value.shape for key, value in state.items()}
 
 
 def expected_shapes(variant: Variant) -> dict[str, torch.Size]:
     """Key -> shape of a variant's state dict; built on the meta device, so nothing is allocated."""
-    with torch.device("meta"):
-        return shapes_of(variant.build())
+    return dict(_expected(variant))
 
 
 def keys_sha256(shapes: Shapes) -> str:
@@ -109,22 +110,38 @@ def keys_sha256(shapes: Shapes) -> str:
     return hashlib.sha256(json.dumps(rows, separators=(",", ":")).encode()).hexdigest()
 
 
-def identify(shapes: Shapes, candidates: Iterable[Variant]) -> Variant:
-    """The one variant with exactly these keys and shapes, for a file that does not say what it is.
+def identify(shapes: Shapes) -> tuple[Variant, Mapping[str, str]]:
+    """The network that tensors with these keys and shapes are of, and their keys -> its keys (those to drop left out).
 
-    Raises WeightsError, listing the nearest, if there is none, and listing them all if there are several.
+    A row of the tables, else what an architecture reads from the shapes; it also decides where several rows fit. Raises
+    WeightsError, listing the nearest, if no network fits, and listing all that fit if nothing decides.
     """
+    known = look_up(shapes)
+    if known is not None:
+        return known
     found = set(_weights_only(shapes).items())
-    wanted = {variant: set(_weights_only(expected_shapes(variant)).items()) for variant in candidates}
-    exact = [variant for variant, items in wanted.items() if items and items == found]
-    if len(exact) == 1:
-        return exact[0]
-    if exact:
-        raise WeightsError(f"The tensors fit several networks: {', '.join(v.name for v in exact)}. Name one of them.")
-    nearest = sorted((len(found ^ items), variant.name, len(found & items)) for variant, items in wanted.items())
+    wanted = [(variant.name, set(_weights_only(_expected(variant)).items())) for variant in zoo.variants()]
+    nearest = sorted((len(found ^ items), name, len(found & items)) for name, items in wanted)
     near = [f"{name} ({shared} of {len(found)} tensors)" for _, name, shared in nearest[:3] if shared]
     hint = f" Nearest: {', '.join(near)}." if near else ""
     raise WeightsError(f"No network here has exactly these {len(found)} tensors.{hint}")
+
+
+def look_up(shapes: Shapes) -> tuple[Variant, Mapping[str, str]] | None:
+    """As `identify`, with None where no network fits."""
+    found = _weights_only(shapes)
+    exact = [variant for variant in zoo.variants() if found and _weights_only(_expected(variant)) == found]
+    if len(exact) == 1:
+        return exact[0], {key: key for key in shapes}
+    known = zoo.recognise(shapes)
+    if exact and (known is None or known[0] not in exact):
+        raise WeightsError(f"The tensors fit several networks: {', '.join(v.name for v in exact)}. Name one of them.")
+    return known
+
+
+def renamed(state: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
+    """The tensors under the keys that `names` gives theirs; those without one are left out."""
+    return {names[key]: value for key, value in state.items() if key in names}
 
 
 def save(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
@@ -152,8 +169,10 @@ def save(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -
         raise OutputError(f"{path} cannot be written: {error}. Free some space or choose another folder.") from error
 
 
-def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
-    return {key: value.shape for key, value in state.items()}
+@cache
+def _expected(variant: Variant) -> Shapes:
+    with torch.device("meta"):
+        return shapes_of(variant.build())
 
 
 def _weights_only(shapes: Shapes) -> dict[str, torch.Size]:
@@ -185,7 +204,7 @@ def _listed(what: str, items: list[str]) -> str:
 def _hint(found: Shapes) -> str:
     """What the file is, if the zoo knows it: mostly the same network at another scale."""
     try:
-        variant = identify(found, variants())
+        variant, _ = identify(found)
     except WeightsError as error:
         return f" {error}"
     return f" They are those of {variant.name} (scale {variant.scale})."
@@ -193,36 +212,15 @@ def _hint(found: Shapes) -> str:
 
 def _check_content(path: Path) -> None:
     """Refuse by content what is not safetensors, before a parser sees it."""
-    try:
-        size = path.stat().st_size
-        if not path.is_file():
-            raise WeightsError(f"{path} is not a file. Name a .safetensors file.")
-        with path.open("rb") as file:
-            head = file.read(512)
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror}. Check the path.") from error
-    if not size:
-        raise WeightsError(f"{path} is empty: a copy or download stopped before it began. Get the file again.")
-    if head[8:9] == b"{":
-        length = int.from_bytes(head[:8], "little")
-        if length > HEADER_LIMIT:
-            raise WeightsError(f"{path} is corrupt: its header claims {length:,} bytes. Get the file again.")
-        return
-    other = _other_format(head)
-    if other:
+    content = sniff(path)
+    if content != "safetensors":
         raise WeightsError(
-            f"{path} is {other}, not safetensors. Only safetensors files are read: convert or replace it."
+            f"{path} is {DESCRIPTIONS[content]}, not safetensors. Convert it with `upscale models import`."
         )
-    raise WeightsError(f"{path} is not a safetensors file, or its first bytes are damaged. Get the file again.")
-
-
-def _other_format(head: bytes) -> str | None:
-    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if text.startswith((b"<!doctype html", b"<html", b"<head", b"<!--", b"<?xml")):
-        return "a web page (a download saved an error or log-in page)"
-    if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
-        return "a Python pickle (.pth or .pt)"
-    return next((meaning for magic, meaning in _ANOTHER_FORMAT if head.startswith(magic)), None)
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    if length > HEADER_LIMIT:
+        raise WeightsError(f"{path} is corrupt: its header claims {length:,} bytes. Get the file again.")
 
 
 def _damaged(path: Path, error: Exception) -> str:

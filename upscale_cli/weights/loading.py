@@ -5,9 +5,10 @@ from pathlib import Path
 from torch import nn
 
 from upscale_cli import zoo
-from upscale_cli.errors import UsageError, WeightsError
+from upscale_cli.errors import WeightsError
 from upscale_cli.manifest import Entry, load_manifest, names_file
 from upscale_cli.weights import formats, source
+from upscale_cli.weights.importing import read_weights
 
 
 def load_module(model: str | Path, scale: float | None, *, offline: bool = False) -> tuple[str, zoo.Variant, nn.Module]:
@@ -25,23 +26,14 @@ def variant_of_file(path: Path) -> zoo.Variant:
     """What a weights file is: by the name in its header, else by its keys and shapes. WeightsError if it is neither."""
     if not path.exists():
         raise WeightsError(f"{path} does not exist. Give --model a weights file, or a name of `upscale models list`.")
-    state, metadata = formats.read_state(path)
-    if "variant" in metadata:
-        try:
-            return zoo.find(metadata["variant"])
-        except UsageError as error:
-            raise WeightsError(f"{path} says it is for {metadata['variant']!r}. {error}") from error
-    try:
-        return formats.identify({key: value.shape for key, value in state.items()}, zoo.variants())
-    except WeightsError as error:
-        raise WeightsError(f"{path}: {error}") from error
+    return read_weights(path).variant
 
 
 def _load_file(path: Path) -> tuple[str, zoo.Variant, nn.Module]:
-    variant = variant_of_file(path)
-    module = variant.build().eval()
-    formats.load_into(module, path, name=variant.name)
-    return path.stem, variant, module
+    weights = read_weights(path)
+    module = weights.variant.build().eval()
+    module.load_state_dict(weights.state, strict=True)
+    return path.stem, weights.variant, module
 
 
 def _load_entry(entry: Entry, *, offline: bool) -> nn.Module:

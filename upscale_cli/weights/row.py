@@ -8,7 +8,7 @@ from upscale_cli import zoo
 from upscale_cli.errors import WeightsError
 from upscale_cli.manifest import Bundled, Entry, License, Manifest, Score
 from upscale_cli.weights.download import sha256_of
-from upscale_cli.weights.formats import check_fits, expected_shapes, identify, keys_sha256, read_state
+from upscale_cli.weights.formats import check_fits, expected_shapes, identify, keys_sha256, read_state, state_shapes
 
 
 def manifest_row(path: Path, manifest: Manifest, *, license: License) -> Entry:
@@ -18,8 +18,7 @@ def manifest_row(path: Path, manifest: Manifest, *, license: License) -> Entry:
     variant the keys and shapes decide. Raises WeightsError if the file does not fit or the manifest has no such row.
     """
     state, metadata = read_state(path)
-    shapes = {key: value.shape for key, value in state.items()}
-    variant = zoo.find(metadata["variant"]) if "variant" in metadata else identify(shapes, zoo.variants())
+    variant = zoo.find(metadata["variant"]) if "variant" in metadata else identify(state_shapes(state))[0]
     expected = expected_shapes(variant)
     check_fits(state, expected, name=variant.name)
     entry = next((e for e in manifest.entries if e.variant == variant.name), None)

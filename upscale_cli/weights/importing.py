@@ -1,0 +1,108 @@
+"""Weights that somebody else made, as a network of the zoo: any format that is read, any layout that is known.
+
+Owns the way from a file to tensors under our keys and the network they belong to, and the proof that they run. Executes
+nothing that it reads and writes nothing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from upscale_cli import zoo
+from upscale_cli.errors import WeightsError
+from upscale_cli.weights import formats, ncnn, pth
+from upscale_cli.weights.sniff import sniff
+
+# Where training programs keep the network beside others (losses, a discriminator) in one state dict.
+_PREFIXES = ("generator.", "net_g.", "netG.", "netG_A.", "model.", "net.", "network.")
+_PATCH_PX = 32
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignWeights:
+    """A weights file understood: it fits `variant` exactly and all its numbers are finite."""
+
+    state: dict[str, Tensor]
+    """Under our keys, on the CPU, in the precision of the file."""
+    variant: zoo.Variant
+    metadata: dict[str, str]
+    """The header's text, of safetensors only."""
+    notes: tuple[str, ...]
+    """What was chosen or left out on the way, a sentence's part each."""
+
+
+def read_weights(path: Path) -> ForeignWeights:
+    """Read safetensors, a PyTorch checkpoint or ncnn's .param and .bin (either is named, the other lies beside it).
+
+    The network is the one the header names, else the one that the keys and shapes belong to. Raises WeightsError,
+    naming the file and the cause.
+    """
+    metadata: dict[str, str] = {}
+    match sniff(path):
+        case "safetensors":
+            state, metadata = formats.read_state(path)
+            notes: tuple[str, ...] = ()
+        case "archive" | "pickle":
+            state, notes = pth.read(path)
+        case "ncnn graph" | "ncnn weights":
+            state, notes = ncnn.read(path)
+    try:
+        return _understood(state, metadata, notes)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from error
+
+
+def check(variant: zoo.Variant, state: Mapping[str, Tensor]) -> None:
+    """Load the weights and enlarge one small picture. WeightsError unless a picture with some contrast comes out."""
+    formats.check_fits(state, formats.expected_shapes(variant), name=variant.name)
+    module = variant.build().eval()
+    module.load_state_dict(dict(state), strict=True)
+    with torch.inference_mode():
+        sr = module(_patch(-(-_PATCH_PX // variant.multiple_of) * variant.multiple_of))
+    if not sr.isfinite().all():
+        raise WeightsError(
+            f"With these weights {variant.name} gives NaN or infinity. They are damaged, or for another."
+        )
+    if sr.clamp(0, 1).std() < 1 / 255:
+        raise WeightsError(
+            f"With these weights {variant.name} gives a picture of one colour. They are damaged, untrained, or for a "
+            "network that counts in another range."
+        )
+
+
+def _understood(state: dict[str, Tensor], metadata: dict[str, str], notes: tuple[str, ...]) -> ForeignWeights:
+    named = metadata.get("variant")
+    if named in {variant.name for variant in zoo.variants()}:
+        variant = zoo.find(str(named))
+    else:
+        if named is not None:
+            notes = (*notes, f"the header names {named}, which is no network here: known by its tensors instead")
+        variant, state, more = _recognised(state)
+        notes += more
+    formats.check_fits(state, formats.expected_shapes(variant), name=variant.name)
+    return ForeignWeights(state, variant, metadata, notes)
+
+
+def _recognised(state: dict[str, Tensor]) -> tuple[zoo.Variant, dict[str, Tensor], tuple[str, ...]]:
+    """The network the tensors belong to, and they under its keys; looks into sub-networks if the whole is unknown."""
+    try:
+        variant, names = formats.identify(formats.state_shapes(state))
+        return variant, formats.renamed(state, names), ()
+    except WeightsError:
+        for prefix in _PREFIXES:
+            part = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+            known = formats.look_up(formats.state_shapes(part)) if part else None
+            if known is not None:
+                return known[0], formats.renamed(part, known[1]), (f"{prefix}* taken of {len(state)} tensors",)
+        raise
+
+
+def _patch(side: int) -> Tensor:
+    """1 x 3 x side x side, smooth shapes with some texture, as photographs have; the same on every machine."""
+    noise = torch.Generator().manual_seed(0)
+    shapes = F.interpolate(torch.rand(1, 3, 4, 4, generator=noise), size=(side, side), mode="bicubic")
+    return (shapes + 0.1 * torch.rand(1, 3, side, side, generator=noise)).clamp(0, 1)
