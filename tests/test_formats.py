@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import random
+import re
 import resource
 import struct
 import subprocess
@@ -25,10 +26,12 @@ from upscale_cli.weights.formats import (
     identify,
     keys_sha256,
     load_into,
+    look_up,
     read_state,
     save,
     shapes_of,
 )
+from upscale_cli.zoo.edsr import EDSR
 
 TINY = "edsr/x2-tiny"
 SHARED = Path(__file__).parents[2] / "shared"
@@ -106,9 +109,12 @@ FOREIGN = {
     "html": (lambda _: b"\n<!DOCTYPE html><html><title>404</title>", "is a web page"),
     "lfs": (lambda _: b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", "is a git-LFS pointer"),
     "empty": (lambda _: b"", "is empty"),
-    "few bytes": (lambda _: b"\x10\x00\x00", "is not a safetensors file"),
+    "few bytes": (lambda _: b"\x10\x00\x00", "is no weights file that is known"),
+    "ncnn graph": (lambda _: b"7767517\n1 1\nInput in 0 1 data\n", "is an ncnn .param file"),
+    "ncnn weights": (lambda _: b"\x47\x6b\x30\x01" + bytes(40), "is an ncnn .bin file"),
+    "binary ncnn graph": (lambda _: b"\xdd\x85\x76\x00" + bytes(40), "is a binary ncnn graph"),
     "picture": (lambda _: b"\x89PNG\r\n\x1a\n" + bytes(40), "is a PNG picture"),
-    "noise": (lambda _: bytes(range(200, 256)), "is not a safetensors file"),
+    "noise": (lambda _: bytes(range(200, 256)), "is no weights file that is known"),
 }
 
 
@@ -135,7 +141,7 @@ def test_published_pth_is_refused() -> None:
     path = SHARED / "data" / "oracles" / "srgan-leftthomas" / "netG_epoch_4_100.pth"
     if not path.is_file():
         pytest.skip("the published checkpoint is not on this machine")
-    with pytest.raises(WeightsError, match=r"\.pth.*Only safetensors"):
+    with pytest.raises(WeightsError, match=r"\.pth.*Convert it with `upscale models import`"):
         read_state(path)
 
 
@@ -275,7 +281,25 @@ def test_batch_counters_may_be_missing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("variant", [v for v in zoo.variants() if v.parameters], ids=lambda variant: variant.name)
 def test_every_network_is_known_by_its_tensors(variant: zoo.Variant) -> None:
-    assert identify(expected_shapes(variant), [v for v in zoo.variants() if v.scale == variant.scale]) is variant
+    """By its own row or one of the same tensors; where those do not show the scale, the rows are listed."""
+    shapes = expected_shapes(variant)
+    alike = [v for v in zoo.variants() if v.parameters == variant.parameters and expected_shapes(v) == shapes]
+    if len({v.scale for v in alike}) > 1:
+        with pytest.raises(WeightsError, match=f"several networks: {', '.join(v.name for v in alike)}"):
+            identify(shapes)
+        return
+    found, names = identify(shapes)
+    assert found in alike
+    assert all(key == name for key, name in names.items())
+
+
+def test_a_network_with_other_numbers_than_any_row_is_known() -> None:
+    module = EDSR(scale=3, blocks=5, channels=24)
+    found, names = identify(shapes_of(module))
+    assert found not in zoo.variants()
+    assert (found.architecture, found.scale) == ("edsr", 3)
+    assert found.parameters == sum(value.numel() for value in module.parameters())
+    assert all(key == name for key, name in names.items())
 
 
 def test_unknown_tensors_get_the_nearest_networks() -> None:
@@ -284,12 +308,40 @@ def test_unknown_tensors_get_the_nearest_networks() -> None:
     with pytest.raises(
         WeightsError, match=rf"exactly these {len(shapes)} tensors\. Nearest: edsr/x2 \({len(shapes)} of"
     ):
-        identify(shapes, zoo.variants())
+        identify(shapes)
     with pytest.raises(WeightsError, match=r"exactly these 1 tensors\.$"):
-        identify({"ghost": torch.Size([1])}, zoo.variants())
-    twin = zoo.find(TINY)
-    with pytest.raises(WeightsError, match="fit several networks"):
-        identify(expected_shapes(twin), [twin, zoo.Variant("twin", "edsr", twin.build, 2, 1, 1)])
+        identify({"ghost": torch.Size([1])})
+    assert look_up({"ghost": torch.Size([1])}) is None
+    assert look_up({}) is None
+
+
+def test_two_rows_for_the_same_tensors_are_both_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = zoo.find(TINY)
+    twin = zoo.Variant("twin", "edsr", row.build, 2, 1, row.parameters)
+    monkeypatch.setattr(zoo, "variants", lambda: (row, twin))
+    monkeypatch.setattr(zoo, "recognise", lambda shapes: None)
+    with pytest.raises(WeightsError, match="fit several networks: edsr/x2-tiny, twin"):
+        identify(expected_shapes(row))
+
+
+def test_another_published_layout_is_translated(tmp_path: Path) -> None:
+    """The first ESRGAN named its layers by numbers."""
+    state = network("rrdb/x4-tiny").state_dict()
+    save(tmp_path / "net.safetensors", first_esrgan_layout(state), {})
+    module = zoo.find("rrdb/x4-tiny").build()
+    load_into(module, tmp_path / "net.safetensors", name="rrdb/x4-tiny")
+    assert all(torch.equal(value, state[key]) for key, value in module.state_dict().items())
+
+
+def first_esrgan_layout(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    layers = {"conv_first": "model.0", "conv_body": "model.1.sub.1", "conv_up1": "model.3", "conv_up2": "model.6"}
+    layers |= {"conv_hr": "model.8", "conv_last": "model.10"}
+    renamed = {}
+    for key, value in state.items():
+        layer, _, kind = key.rpartition(".")
+        body = re.sub(r"^body\.(\d+)\.rdb(\d)\.conv(\d)$", r"model.1.sub.\1.RDB\2.conv\3.0", layer)
+        renamed[f"{layers.get(layer, body)}.{kind}"] = value
+    return renamed
 
 
 def test_keys_hash_knows_names_and_shapes_but_not_order() -> None:

@@ -113,14 +113,13 @@ def keys_sha256(shapes: Shapes) -> str:
 def identify(shapes: Shapes) -> tuple[Variant, Mapping[str, str]]:
     """The network that tensors with these keys and shapes are of, and their keys -> its keys (those to drop left out).
 
-    A row of the tables, else what an architecture reads from the shapes; it also decides where several rows fit. Raises
-    WeightsError, listing the nearest, if no network fits, and listing all that fit if nothing decides.
+    Raises WeightsError, listing the nearest, if no network fits, and listing all that fit if nothing decides.
     """
     known = look_up(shapes)
     if known is not None:
         return known
     found = set(_weights_only(shapes).items())
-    wanted = [(variant.name, set(_weights_only(_expected(variant)).items())) for variant in zoo.variants()]
+    wanted = [(variant.name, set(_weights_only(_expected(variant)).items())) for variant in _as_large_as(shapes)]
     nearest = sorted((len(found ^ items), name, len(found & items)) for name, items in wanted)
     near = [f"{name} ({shared} of {len(found)} tensors)" for _, name, shared in nearest[:3] if shared]
     hint = f" Nearest: {', '.join(near)}." if near else ""
@@ -128,15 +127,18 @@ def identify(shapes: Shapes) -> tuple[Variant, Mapping[str, str]]:
 
 
 def look_up(shapes: Shapes) -> tuple[Variant, Mapping[str, str]] | None:
-    """As `identify`, with None where no network fits."""
-    found = _weights_only(shapes)
-    exact = [variant for variant in zoo.variants() if found and _weights_only(_expected(variant)) == found]
-    if len(exact) == 1:
-        return exact[0], {key: key for key in shapes}
+    """As `identify`, with None where no network fits. Builds few networks: the architectures are asked first."""
     known = zoo.recognise(shapes)
-    if exact and (known is None or known[0] not in exact):
+    if known is None:
+        rows, found = _as_large_as(shapes), _weights_only(shapes)
+    else:
+        rows = [variant for variant in zoo.variants() if variant.parameters == known[0].parameters]
+        found = _weights_only(_expected(known[0]))
+    exact = [variant for variant in rows if _weights_only(_expected(variant)) == found]
+    # An architecture decides between its own rows, but where the input is enlarged first no tensor shows the scale.
+    if len(exact) > 1 and (known is None or len({variant.scale for variant in exact}) > 1):
         raise WeightsError(f"The tensors fit several networks: {', '.join(v.name for v in exact)}. Name one of them.")
-    return known
+    return known or ((exact[0], {key: key for key in shapes}) if exact else None)
 
 
 def renamed(state: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
@@ -167,6 +169,12 @@ def save(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
         raise OutputError(f"{path} cannot be written: {error}. Free some space or choose another folder.") from error
+
+
+def _as_large_as(shapes: Shapes) -> list[Variant]:
+    """The rows worth building to compare: buffers (statistics, constants) nowhere outweigh the parameters."""
+    numbers = sum(shape.numel() for shape in shapes.values())
+    return [variant for variant in zoo.variants() if 0 < variant.parameters <= 2 * numbers <= 4 * variant.parameters]
 
 
 @cache

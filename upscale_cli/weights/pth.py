@@ -9,7 +9,6 @@ import io
 import re
 import warnings
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
@@ -40,7 +39,7 @@ _WRAPPERS = (
     "weights",
     "net",
 )
-_END_OF_ARCHIVE = b"PK\x05\x06"
+_START_OF_ARCHIVE, _END_OF_ARCHIVE = b"PK\x03\x04", b"PK\x05\x06"
 
 
 def read(path: Path, *, limit_bytes: int = LIMIT_BYTES) -> tuple[dict[str, Tensor], tuple[str, ...]]:
@@ -61,7 +60,9 @@ def _load_archive(path: Path, limit_bytes: int) -> object:
             _check_archive(archive, path, limit_bytes)
             compressed = any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist())
             damaged = archive.testzip()
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+    except WeightsError:
+        raise
+    except Exception as error:  # as with pickles: damage makes the reader raise anything (no text, no such method, ...)
         raise WeightsError(f"{path} is corrupt: {error}. Get the file again.") from error
     if damaged is not None:
         raise WeightsError(f"{path} is corrupt: the checksum of its part {damaged} is wrong. Get the file again.")
@@ -78,7 +79,9 @@ def _check_archive(archive: zipfile.ZipFile, path: Path, limit_bytes: int) -> No
         raise WeightsError(f"{path} is a zip archive without a checkpoint. Unpack it and name the weights file in it.")
     size = path.stat().st_size
     unpacked = sum(member.file_size for member in members)
-    if unpacked > limit_bytes or unpacked > RATIO_LIMIT * size:
+    if unpacked > limit_bytes:
+        raise WeightsError(f"{path} holds {unpacked:,} bytes, more than the {limit_bytes:,} that are read.")
+    if unpacked > RATIO_LIMIT * size:
         raise WeightsError(
             f"{path} would unpack from {size:,} to {unpacked:,} bytes, refused. "
             "No checkpoint does that: ask its author for safetensors."
@@ -87,18 +90,19 @@ def _check_archive(archive: zipfile.ZipFile, path: Path, limit_bytes: int) -> No
         raise WeightsError(f"{path} holds far more objects than weights need, refused. Ask its author for safetensors.")
     with path.open("rb") as file:
         file.seek(max(0, size - 22 - len(archive.comment)))
-        if not file.read(4) == _END_OF_ARCHIVE:
+        if file.read(4) != _END_OF_ARCHIVE:
             raise WeightsError(f"{path} is corrupt: bytes follow after its end. Get the file again.")
 
 
 def _load_pickle(path: Path, limit_bytes: int) -> object:
     """What torch saved before 1.6: pickles in a row, then the numbers of each tensor."""
-    if path.stat().st_size > limit_bytes:
-        raise WeightsError(f"{path} has {path.stat().st_size:,} bytes, more than the {limit_bytes:,} that are read.")
-    if path.read_bytes()[:4] == b"PK\x03\x04":
-        raise WeightsError(f"{path} is corrupt: the archive is cut off. Get the file again.")
+    size = path.stat().st_size
+    if size > limit_bytes:
+        raise WeightsError(f"{path} holds {size:,} bytes, more than the {limit_bytes:,} that are read.")
     # From memory: only so does torch leave the position where the last tensor ends.
     file = io.BytesIO(path.read_bytes())
+    if file.getvalue().startswith(_START_OF_ARCHIVE):
+        raise WeightsError(f"{path} is corrupt: the archive is cut off. Get the file again.")
     loaded = _load(file, path, mmap=False)
     if rest := len(file.read()):
         raise WeightsError(f"{path} is corrupt: {rest:,} bytes follow after its end. Get the file again.")
