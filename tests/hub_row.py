@@ -1,6 +1,7 @@
-"""A manifest row on a local hub: what the tests of the download and of `upscale models` share."""
+"""Manifest rows, one of them on a local hub: what the tests of weights and of `upscale models` share."""
 
 import hashlib
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,8 @@ import huggingface_hub.utils
 import pytest
 from mini_hub import COMMIT, MiniHub
 
-from upscale_cli.manifest import Entry, Hub, License
+from upscale_cli import manifest
+from upscale_cli.manifest import Entry, Hub, License, to_json
 
 BODY = hashlib.shake_256(b"weights").digest(300_000)
 SOURCE = Hub("org/net", COMMIT, "sub/net.safetensors")
@@ -44,3 +46,11 @@ def serve(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[MiniHub]:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         yield hub
     huggingface_hub.utils.close_session()
+
+
+def ship(monkeypatch: pytest.MonkeyPatch, folder: Path, *entries: Entry) -> None:
+    """Have upscale come with these rows alone, and no imported models."""
+    document = folder / "shipped.json"
+    document.write_text(json.dumps({"schema": 1, "models": {entry.name: to_json(entry) for entry in entries}}))
+    monkeypatch.setattr(manifest, "_own_path", lambda: document)
+    monkeypatch.setenv("UPSCALE_MODELS", str(folder / "models"))

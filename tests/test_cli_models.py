@@ -5,29 +5,37 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import huggingface_hub.constants
 import pytest
-from hub_row import BODY, ENTRY, serve
+from filelock import FileLock
+from hub_row import BODY, ENTRY, serve, ship
 from mini_hub import MiniHub
 from typer.testing import CliRunner, Result
 
 from upscale_cli import zoo
-from upscale_cli.cli import models
 from upscale_cli.cli.models import app
+from upscale_cli.cli.models import options as model_options
 from upscale_cli.errors import UsageError, WeightsError
-from upscale_cli.manifest import Entry, Manifest, load_manifest
+from upscale_cli.manifest import Entry, License, load_manifest
+from upscale_cli.weights import source
 from upscale_cli.weights.formats import save
 
-OTHER = Entry("other-x2", "other", "edsr/x2", "upscale", 2, 7, "untrained", "Nobody trained it")
+OTHER = Entry("other-x2", "other", "edsr/x2", "upscale", 2, 7, "untrained", "Nobody trained it", keys_sha256="0" * 64)
 FORMULA = Entry("bicubic-x2", "bicubic", "bicubic/x2", "upscale", 2, 0, "formula", "A formula")
+PRIVATE = replace(
+    ENTRY, name="private-x4", model="private", license=License("CC-BY-NC-4.0", "B. Author", False, (), None)
+)
+ENCODER = replace(ENTRY, name="eye", model="eye", task="encoder", scale=1)
 
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[MiniHub]:
     """A manifest with one row on a local hub, one untrained, one formula."""
-    monkeypatch.setattr(models, "load_manifest", lambda: Manifest((ENTRY, OTHER, FORMULA)))
+    ship(monkeypatch, tmp_path, ENTRY, OTHER, FORMULA)
     monkeypatch.setenv("UPSCALE_CACHE", str(tmp_path / "cache"))
     with serve(monkeypatch, tmp_path) as server:
         yield server
@@ -37,13 +45,58 @@ def call(*arguments: str) -> Result:
     return CliRunner().invoke(app, list(arguments))
 
 
+@pytest.fixture
+def everything_ships(hub: MiniHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """One row of each kind, all on the hub that is one file."""
+    ship(monkeypatch, tmp_path, ENTRY, OTHER, FORMULA, PRIVATE, ENCODER)
+
+
 def test_list_shows_every_row_once() -> None:
-    lines = call("list").stdout.splitlines()
-    assert lines[0].split() == ["model", "scale", "params", "size", "licence", "status", "Set5", "BSD100"]
-    assert [line.split()[0] for line in lines[1:]] == [entry.name for entry in load_manifest().entries]
-    row = next(line for line in lines if line.startswith("edsr-x4 "))
-    assert {"x4", "1,517,571"} <= set(row.split())
-    assert max(map(len, lines)) <= 80
+    lines = [re.split(r"\s{2,}", line.strip()) for line in call("list").stdout.splitlines() if line.strip()]
+    assert lines[0] == ["model", "scale", "params", "size", "licence", "status", "Set5", "BSD100"]
+    rows = {line[0]: line for line in lines[1:] if len(line) == 8}
+    manifest = load_manifest()
+    assert sorted(rows) == sorted(entry.name for entry in (*manifest.entries, *manifest.encoders))
+    assert {"x4", "1,517,571", "bundled"} <= set(rows["edsr-x4"])
+
+
+def test_list_puts_what_cannot_be_used_under_headings(everything_ships: None) -> None:
+    lines = [line.split() for line in call("list").stdout.splitlines() if line.strip()]
+    assert [line[0] for line in lines] == [
+        "model",
+        "net-x4",
+        "bicubic-x2",
+        "private-x4",
+        "no",
+        "other-x2",
+        "encoders",
+        "eye",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        (["--usable"], ["net-x4", "bicubic-x2", "private-x4"]),
+        (["--status", "untrained"], ["other-x2"]),
+        (["--status", "formula"], ["bicubic-x2"]),
+        (["--status", "imported"], []),
+    ],
+)
+def test_list_can_be_narrowed(options: list[str], names: list[str], everything_ships: None) -> None:
+    lines = [re.split(r"\s{2,}", line) for line in call("list", *options).stdout.splitlines()[1:]]
+    assert [line[0] for line in lines if len(line) == 8] == names
+    assert list(json.loads(call("list", "--json", *options).stdout)["models"]) == names
+
+
+@pytest.mark.parametrize("columns", [100, 80, 60, 40])
+def test_list_fits_any_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in call("list").stdout.splitlines()]
+    assert all(len(line) <= columns for line in lines)
+    assert sum(line.startswith("edsr-x4 ") and " x4 " in line and "bundled" in line for line in lines) == 1
+    assert ("A wider terminal shows" in " ".join(lines)) == (columns < 80)
 
 
 def test_list_as_json_is_the_manifest_and_where_the_files_are() -> None:
@@ -83,7 +136,7 @@ def test_fetch_then_path_then_verify(hub: MiniHub, tmp_path: Path) -> None:
     path = tmp_path / "cache" / f"{ENTRY.sha256}.safetensors"
     refused = call("path", "net").exception
     assert isinstance(refused, WeightsError)
-    assert "not on this machine (0.3 MB). Fetch it with `upscale models fetch net-x4`." in str(refused)
+    assert "net-x4 (0.3 MB) is not on this machine. Fetch it with `upscale models fetch net-x4`." in str(refused)
     assert call("fetch", "net").stdout == f"net-x4: {path}\n"
     assert path.read_bytes() == BODY
     assert call("path", "net").stdout == f"{path}\n"
@@ -100,9 +153,10 @@ def test_fetch_then_path_then_verify(hub: MiniHub, tmp_path: Path) -> None:
     assert call("verify").exit_code == 0
 
 
-def test_fetch_all_takes_what_has_weights(hub: MiniHub, tmp_path: Path) -> None:
+def test_fetch_all_takes_what_has_weights(hub: MiniHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ship(monkeypatch, tmp_path, ENTRY, OTHER, FORMULA, ENCODER)
     rows = json.loads(call("fetch", "--all", "--json", "--cache-dir", str(tmp_path / "here")).stdout)["models"]
-    assert [(row["name"], row["error"]) for row in rows] == [("net-x4", None)]
+    assert [(row["name"], row["error"]) for row in rows] == [("net-x4", None), ("eye", None)]
     assert Path(rows[0]["path"]).parent == tmp_path / "here"
 
 
@@ -110,9 +164,115 @@ def test_one_failed_fetch_does_not_stop_the_others(hub: MiniHub, tmp_path: Path)
     done = call("fetch", "other", "net")
     assert done.exit_code == 1
     assert "net-x4: " in done.stdout
-    assert "Nobody has trained weights for other-x2" in done.stderr
+    assert "No weights for other-x2 come with upscale. Import those you have" in done.stderr
     hub.files.clear()
     assert "HTTP 404" in call("fetch", "net", "--cache-dir", str(tmp_path / "new")).stderr
+
+
+def test_an_encoder_is_fetched_but_makes_no_picture(everything_ships: None) -> None:
+    assert call("fetch", "eye").exit_code == 0
+    assert "eye" in call("info", "eye").stdout
+    with pytest.raises(UsageError, match="eye is an encoder"):
+        load_manifest().find("eye")
+
+
+def test_a_licence_that_nobody_can_be_asked_about(everything_ships: None, hub: MiniHub) -> None:
+    for arguments in (["private"], ["private", "--json"], ["--all"]):
+        error = call("fetch", *arguments).exception
+        assert isinstance(error, UsageError)
+        assert "private-x4 by B. Author is CC-BY-NC-4.0: no commercial use." in str(error)
+        assert "--accept-license" in str(error)
+    assert hub.log == []
+
+
+def test_a_run_names_the_command_to_agree_with(everything_ships: None, hub: MiniHub) -> None:
+    with pytest.raises(WeightsError, match="`upscale models fetch private-x4 --accept-license`"):
+        source.locate(PRIVATE)
+    assert hub.log == []
+
+
+def test_a_licence_is_agreed_to_once(everything_ships: None, tmp_path: Path) -> None:
+    assert call("fetch", "private", "--accept-license").exit_code == 0
+    assert call("fetch", "private").exit_code == 0
+    assert source.locate(PRIVATE, offline=True).read_bytes() == BODY
+    # and for this licence and row alone
+    stricter = replace(PRIVATE, license=License("CC-BY-NC-ND-4.0", "B. Author", False, (), None))
+    for other in (stricter, replace(PRIVATE, name="other-x4")):
+        with pytest.raises(WeightsError, match="no commercial use"):
+            source.locate(other)
+
+
+def test_the_variable_agrees_to_licences(everything_ships: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UPSCALE_ACCEPT_LICENSE", "1")
+    assert call("fetch", "private").exit_code == 0
+    monkeypatch.delenv("UPSCALE_ACCEPT_LICENSE")
+    assert isinstance(call("fetch", "private").exception, UsageError)
+
+
+@pytest.mark.parametrize(("answer", "code"), [("y", 0), ("n", 1), ("", 1)])
+def test_on_a_terminal_fetch_asks_for_agreement(
+    answer: str, code: int, everything_ships: None, hub: MiniHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr(model_options, "sys", terminal)
+    done = CliRunner().invoke(app, ["fetch", "private"], input=f"{answer}\n")
+    assert done.exit_code == code
+    assert "CC-BY-NC-4.0: no commercial use. Do you agree? [y/N]" in done.output
+    assert bool(hub.log) == (code == 0)
+
+
+@pytest.fixture
+def full_cache(hub: MiniHub, tmp_path: Path) -> Path:
+    call("fetch", "net")
+    folder = tmp_path / "cache"
+    (folder / f"{'1' * 64}.safetensors").write_bytes(b"x" * 2000)
+    (folder / f"{'2' * 64}.bin").write_bytes(b"x" * 3000)
+    (folder / f"{ENTRY.sha256}.safetensors.part").write_bytes(b"x" * 500)
+    (folder / f"{'3' * 64}.bin.part" / "pip").mkdir(parents=True)
+    (folder / f"{'3' * 64}.bin.part" / "pip" / "piece").write_bytes(b"x" * 700)
+    (folder / "notes.txt").write_text("the user's")
+    (folder / "family.safetensors").write_bytes(b"the user's")
+    return folder
+
+
+def test_prune_dry_run_deletes_nothing(full_cache: Path) -> None:
+    before = sorted(full_cache.rglob("*"))
+    shown = call("prune", "--dry-run").stdout
+    assert f"{'1' * 64}.safetensors: 2.0 kB, no model needs it" in shown
+    assert f"{'3' * 64}.bin.part: 0.7 kB, unfinished download" in shown
+    assert len(shown.splitlines()) == 4
+    assert sorted(full_cache.rglob("*")) == before
+
+
+def test_prune_asks(full_cache: Path) -> None:
+    error = call("prune").exception
+    assert isinstance(error, UsageError)
+    assert "Delete 4 files (6.2 kB)? Add --yes" in str(error)
+
+
+def test_prune_deletes_what_no_row_needs(full_cache: Path) -> None:
+    assert call("prune", "-y").stdout.splitlines()[-1] == "Deleted: 6.2 kB."
+    kept = {path.name for path in full_cache.iterdir() if path.suffix != ".lock"}
+    assert kept == {f"{ENTRY.sha256}.safetensors", "verified", "notes.txt", "family.safetensors"}
+    assert call("verify", "net").exit_code == 0
+    assert "Nothing to delete" in call("prune").stdout
+
+
+def test_prune_all_is_everything_downloaded(full_cache: Path) -> None:
+    rows = json.loads(call("prune", "--all", "-y", "--json").stdout)
+    assert [row["reason"] for row in rows["files"]].count("downloaded") == 1
+    kept = {path.name for path in full_cache.iterdir() if path.suffix != ".lock"}
+    assert kept == {"verified", "notes.txt", "family.safetensors"}
+    assert list((full_cache / "verified").iterdir()) == []
+
+
+def test_prune_leaves_a_running_download_alone(full_cache: Path) -> None:
+    with FileLock(full_cache / f"{ENTRY.sha256}.safetensors.lock"):
+        assert f"{ENTRY.sha256}" not in call("prune", "--dry-run").stdout
+
+
+def test_prune_without_a_cache(hub: MiniHub, tmp_path: Path) -> None:
+    assert "Nothing to delete" in call("prune", "--cache-dir", str(tmp_path / "none")).stdout
 
 
 @pytest.mark.parametrize("arguments", [[], ["net", "--all"]])
@@ -141,14 +301,17 @@ def test_row_prints_what_the_manifest_takes(tmp_path: Path) -> None:
     assert load_manifest(tmp_path / "m.json").find("lightweight").status == "bundled"
 
 
-@pytest.mark.parametrize("command", ["list", "info", "fetch", "verify", "path", "row"])
+@pytest.mark.parametrize("command", ["list", "info", "fetch", "verify", "path", "row", "import", "remove", "prune"])
 def test_every_command_shows_an_example_of_itself(command: str) -> None:
     shown = " ".join(call(command, "--help").stdout.split())
     (example,) = re.findall(r"Example: `upscale models ([^`]+)`", shown)
     assert example.split()[0] == command
 
 
-@pytest.mark.parametrize("command", ["list", "info edsr-x4", "verify"])
+@pytest.mark.parametrize(
+    "command",
+    ["list --usable", "info edsr-x4", "verify", "path lightweight -s 2", "fetch lightweight", "prune --dry-run"],
+)
 def test_the_examples_run(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UPSCALE_CACHE", str(tmp_path))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hf"))

