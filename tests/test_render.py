@@ -13,6 +13,7 @@ from upscale_cli.errors import UsageError
 from upscale_cli.evaluate import EvalReport, ImageScore
 from upscale_cli.journal import FILE_NAME
 from upscale_cli.metrics.protocol import Scores
+from upscale_cli.render import screen
 from upscale_cli.run import FileReport, News, RunReport
 from upscale_cli.train.loop import Progress
 from upscale_cli.train.verb import TrainReport
@@ -88,9 +89,9 @@ def test_lines_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monk
 
 
 def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    screen = io.StringIO()
-    terminal = Console(file=screen, force_terminal=True, width=100, highlight=False, color_system=None)
-    monkeypatch.setattr(render, "_errors", lambda: terminal)
+    shown = io.StringIO()
+    terminal = Console(file=shown, force_terminal=True, width=100, highlight=False, color_system=None)
+    monkeypatch.setattr(screen, "errors", lambda: terminal)
     with render.HeaderBar(quiet=False) as headers:
         headers.update(40, 100)
     with render.TrainingBar(quiet=False) as bar:
@@ -98,7 +99,7 @@ def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     with render.EvaluationBar(quiet=False) as scores:
         scores.update(ImageScore("a.png", Scores(30.0, 0.9, 28.0)))
     for words in ("reading headers", "40/100", "50/100 steps", "200 images/s", "scoring"):
-        assert words in screen.getvalue()
+        assert words in shown.getvalue()
 
 
 REPORT = EvalReport(

@@ -5,19 +5,16 @@ Owns every decision that is made before work starts. Reads headers and journals;
 
 import hashlib
 import json
-import math
 import os
 import shutil
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import Literal
 
 from upscale_cli.errors import InputError, OutputError, UsageError
 from upscale_cli.journal import Journal, results_in
-from upscale_cli.manifest import load_manifest, names_file
 from upscale_cli.media.encode import EXTENSIONS, can_hold, size_fault
 from upscale_cli.media.image import ImageInfo, probe
 from upscale_cli.media.paths import (
@@ -30,6 +27,7 @@ from upscale_cli.media.paths import (
     shorten,
     shown,
 )
+from upscale_cli.networks import Network, find_networks, plan_stages
 from upscale_cli.pipeline import Job
 from upscale_cli.request import DEFAULT_NAME, RunRequest
 
@@ -38,15 +36,6 @@ State = Literal["todo", "done", "skipped", "failed"]
 MOST_PIXELS = 2**31  # of an output; the arrays of larger ones overflow in more than one codec
 BYTES_PER_BYTE = {"JPEG": 0.15, "WEBP": 0.1, "AVIF": 0.1, "PNG": 0.7, "TIFF": 0.8}
 """Of pixels, about, when written as a file; a photograph at usual quality."""
-
-
-@dataclass(frozen=True, slots=True)
-class Network:
-    """A network of one native scale: what `open_engine` takes, and what tells its weights from any others."""
-
-    name: str
-    scale: int
-    identity: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,49 +73,6 @@ class Plan:
     def journals(self) -> dict[Path, Journal]:
         """The journals of this plan's output folders, read now."""
         return {folder: Journal(folder) for folder in {item.folder for item in self.items if item.job}}
-
-
-def plan_stages(wanted: float, natives: Collection[int]) -> tuple[int, ...]:
-    """The native scales to run in a row so that their product reaches `wanted`: the least work, then the least excess.
-
-    Work is counted in pixels that enter a network, so small scales come first. UsageError where none enlarges.
-    """
-    enough = wanted * (1 - 1e-9)  # a square root of megapixels may come out a rounding above a native scale
-    if enough <= 1:
-        return (min(natives),)
-    scales = sorted({scale for scale in natives if scale > 1})
-    if not scales:
-        raise UsageError("This model does not enlarge. Choose another (`upscale models list`), or --scale 1.")
-    longest = 1
-    while scales[0] ** longest < enough:
-        longest += 1
-    chains = (chain for count in range(1, longest + 1) for chain in combinations_with_replacement(scales, count))
-    return min(
-        (chain for chain in chains if math.prod(chain) >= enough), key=lambda chain: (_work(chain), math.prod(chain))
-    )
-
-
-def _work(chain: Sequence[int]) -> int:
-    return sum(math.prod(chain[:place]) ** 2 for place in range(len(chain)))
-
-
-def find_networks(model: str) -> tuple[Network, ...]:
-    """The networks `--model` stands for: a family's, one row of the manifest, or a weights file.
-
-    UsageError for a name nobody knows, WeightsError for a file that is no network's weights.
-    """
-    manifest = load_manifest()
-    rows = [entry for entry in manifest.entries if entry.name == model] or manifest.family(model)
-    if rows:
-        rows = [entry for entry in rows if entry.usable] or rows  # without any, opening one says what is missing
-        return tuple(Network(entry.name, entry.scale, entry.sha256 or entry.variant) for entry in rows)
-    if not names_file(model):
-        manifest.find(model)  # raises, with the nearest name
-    # Imports torch, which a name of the manifest does not need at this point.
-    from upscale_cli.weights.download import sha256_of
-    from upscale_cli.weights.loading import variant_of_file
-
-    return (Network(model, variant_of_file(Path(model)).scale, sha256_of(Path(model))),)
 
 
 def plan(request: RunRequest, *, progress: Callable[[int, int], None] | None = None) -> Plan:

@@ -15,10 +15,11 @@ import numpy as np
 
 from upscale_cli.engines import Engine, open_engine
 from upscale_cli.errors import OutputError
-from upscale_cli.jobs import Item, Network, Plan, decide, without_name
+from upscale_cli.jobs import Item, Plan, decide, without_name
 from upscale_cli.jobs import plan as make_plan
 from upscale_cli.journal import Journal, locked, remove_remains
 from upscale_cli.media.frame import Frame
+from upscale_cli.networks import Network
 from upscale_cli.pipeline import Event, Job, JobResult, PictureOptions, Upscaler, process
 from upscale_cli.request import NetworkOptions, RunRequest
 

@@ -1,15 +1,8 @@
-"""What people and programs see: progress, lines, tables, JSON. The only file that prints what a verb returns.
+"""The main command on the screen: what is under way, a line a picture, the plan, the summary, and their JSON."""
 
-Results go to standard output, progress and errors to standard error. Names are shown on one line whatever is in them,
-and never read as markup. Reads and decides nothing.
-"""
-
-import contextlib
-import csv
 import json
-import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -22,67 +15,21 @@ from rich.text import Text
 
 from upscale_cli.errors import UsageError
 from upscale_cli.media.paths import shown
+from upscale_cli.render import screen
 
 if TYPE_CHECKING:
-    from upscale_cli.device import DeviceInfo
-    from upscale_cli.evaluate import EvalReport, ImageScore
     from upscale_cli.jobs import Item, Plan, State
-    from upscale_cli.metrics.protocol import Scores
     from upscale_cli.run import FileReport, Forecast, News, RunReport
-    from upscale_cli.train.loop import Progress as Step
-    from upscale_cli.train.verb import TrainReport
 
 MANY = 20
 """Lines after which a summary says again what has scrolled away."""
-WIDE = 240
-"""Columns of a table that nobody looks at on a terminal."""
-
-
-def error(message: str) -> None:
-    """One failure, to standard error."""
-    _errors().print(Text.assemble(("error: ", "bold red"), "\n".join(shown(line) for line in message.split("\n"))))
-
-
-def warning(message: str) -> None:
-    """Something to know before it matters."""
-    _errors().print(Text.assemble(("note: ", "yellow"), shown(message)))
-
-
-def seconds(value: float) -> str:
-    """A duration for people: `0.4 s`, `12 s`, `3 min 20 s`, `2 h 05 min`."""
-    if value < 9.95:
-        return f"{value:.1f} s"
-    whole = round(value)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02} s"
-    return f"{minutes // 60} h {minutes % 60:02} min"
-
-
-def _errors() -> Console:
-    return Console(stderr=True, highlight=False, soft_wrap=True)
-
-
-def _output() -> Console:
-    console = Console(highlight=False, soft_wrap=True)
-    return console if console.is_terminal else Console(highlight=False, soft_wrap=True, width=WIDE)
-
-
-def _print_json(value: object) -> None:
-    # ASCII with escapes: names that are no UTF-8 come through any pipe and back.
-    sys.stdout.write(json.dumps(value, indent=2) + "\n")
-
-
-# --- the main command --------------------------------------------------------------------------------------------
 
 
 class HeaderBar:
     """Progress of reading headers, once it takes longer than a moment; nothing where standard error is no terminal."""
 
     def __init__(self, *, quiet: bool) -> None:
-        console = _errors()
+        console = screen.errors()
         columns = (TextColumn("reading headers"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f}"))
         self._progress = Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal)
         self._task = self._progress.add_task("")
@@ -122,7 +69,7 @@ class RunDisplay:
         self._sizes = {item.source: _megapixels(item) for item in plan.having("todo")}
         self._tally = dict.fromkeys(("made", "done", "skipped", "failed"), 0)
         self._total = len(self._sizes)
-        self._console = _errors()
+        self._console = screen.errors()
         self._lines = Console(highlight=False, soft_wrap=True)
         shows = self._console.is_terminal and not as_json
         self._progress = Progress(
@@ -202,24 +149,24 @@ def ran(report: "RunReport", *, as_json: bool) -> None:
     if as_json:
         files = [_file_json(file) for file in report.files]
         figures = {"seconds": round(report.seconds, 3), "megapixels_per_second": round(speed, 3)}
-        return _print_json({"files": files, **count, **figures, "exit_code": report.exit_code})
+        return screen.print_json({"files": files, **count, **figures, "exit_code": report.exit_code})
     failed = [file for file in report.files if file.state == "failed"]
     if len(report.files) > MANY:
         for file in failed:
-            _errors().print(Text.assemble(("failed: ", "bold red"), _failure(file)))
+            screen.errors().print(Text.assemble(("failed: ", "bold red"), _failure(file)))
     parts = [f"{count['made']} made"]
     if count["done"]:
         parts.append(f"{count['done']} done by an earlier run")
     parts += [f"{count[state]} {state}" for state in ("skipped", "failed") if count[state]]
-    pace = f" in {seconds(report.seconds)}, {speed:.1f} MP/s" if count["made"] else ""
-    _errors().print(f"{', '.join(parts)}{pace}.", style="bold")
+    pace = f" in {screen.seconds(report.seconds)}, {speed:.1f} MP/s" if count["made"] else ""
+    screen.errors().print(f"{', '.join(parts)}{pace}.", style="bold")
 
 
 def planned(plan: "Plan", forecasts: "dict[Path, Forecast]", *, as_json: bool) -> None:
     """What would be done, and what it would take."""
     if as_json:
         rows = [_item_json(item, forecasts.get(item.source)) for item in plan.items]
-        return _print_json({"plan": rows, "warnings": list(plan.warnings)})
+        return screen.print_json({"plan": rows, "warnings": list(plan.warnings)})
     # Two lines a picture: side by side nothing of it would be legible on 80 columns.
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("picture\n-> output", overflow="fold")
@@ -228,8 +175,8 @@ def planned(plan: "Plan", forecasts: "dict[Path, Forecast]", *, as_json: bool) -
     for item in plan.items:
         table.add_row(*_plan_row(item, forecasts.get(item.source)))
     console = Console(highlight=False)
-    (console if console.is_terminal else Console(highlight=False, width=WIDE)).print(table)
-    _errors().print(_plan_total(plan, forecasts), style="bold")
+    (console if console.is_terminal else Console(highlight=False, width=screen.WIDE)).print(table)
+    screen.errors().print(_plan_total(plan, forecasts), style="bold")
 
 
 def _plan_row(item: "Item", forecast: "Forecast | None") -> Iterator[Text]:
@@ -246,14 +193,14 @@ def _plan_row(item: "Item", forecast: "Forecast | None") -> Iterator[Text]:
     yield Text(f"{info.width} x {info.height}\n{job.width} x {job.height}")
     tiles = f"{forecast.tiles} of {forecast.tile_px} px" if forecast else ""
     yield Text(" + ".join(stage.name for stage in item.stages) + f"\n{tiles}")
-    yield Text(f"{seconds(forecast.seconds)}\n{_bytes(forecast.bytes)}" if forecast else "")
+    yield Text(f"{screen.seconds(forecast.seconds)}\n{screen.in_bytes(forecast.bytes)}" if forecast else "")
 
 
 def _plan_total(plan: "Plan", forecasts: "dict[Path, Forecast]") -> str:
     todo = plan.having("todo")
     parts = [f"{len(todo)} to make ({sum(map(_megapixels, todo)):.1f} MP)"]
     if forecasts:
-        parts[0] += f" in about {seconds(sum(forecast.seconds for forecast in forecasts.values()))}"
+        parts[0] += f" in about {screen.seconds(sum(forecast.seconds for forecast in forecasts.values()))}"
     counts = Counter(item.state for item in plan.items)
     words: dict[State, str] = {"done": "done by an earlier run", "skipped": "skipped", "failed": "failed"}
     parts += [f"{counts[state]} {word}" for state, word in words.items() if counts[state]]
@@ -275,7 +222,7 @@ def _line(file: "FileReport", *, verbose: bool) -> str:
     if file.state != "made" or file.target is None or file.in_size is None or file.out_size is None:
         return f"{shown(file.source)}: {file.state}, {shown(file.reason)}"
     size = f"{file.in_size[0]} x {file.in_size[1]} -> {file.out_size[0]} x {file.out_size[1]}"
-    parts = [f"{shown(file.source)} -> {shown(file.target)}", size, seconds(file.seconds)]
+    parts = [f"{shown(file.source)} -> {shown(file.target)}", size, screen.seconds(file.seconds)]
     if verbose and file.model:
         parts.append(f"{file.model}, {file.precision}, tiles of {file.tile_px} px")
         parts += [f"{file.retries} retries"] if file.retries else []
@@ -309,133 +256,3 @@ def _open_report(path: Path) -> IO[str]:
         return path.open("w", encoding="ascii")
     except OSError as fault:
         raise UsageError(f"--report {path} cannot be written: {(fault.strerror or str(fault)).lower()}.") from fault
-
-
-def _bytes(value: float) -> str:
-    return f"{value / 1e9:.1f} GB" if value >= 1e9 else f"{value / 1e6:.0f} MB"
-
-
-def devices(found: "Sequence[DeviceInfo]", *, as_json: bool) -> None:
-    """What `--device` takes on this machine, best first."""
-    if as_json:
-        return _print_json({"devices": [asdict(device) for device in found]})
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("device", "what it is", "precision"):
-        table.add_column(title)
-    table.add_column("memory", justify="right")
-    for device in found:
-        table.add_row(device.name, Text(device.description), device.precision, _bytes(device.memory_bytes))
-    _output().print(table)
-
-
-# --- eval --------------------------------------------------------------------------------------------------------
-
-
-class EvaluationBar:
-    """Progress of `upscale eval`: how many images are scored, on a terminal."""
-
-    def __init__(self, *, quiet: bool) -> None:
-        console = _errors()
-        self._status = console.status("scoring") if console.is_terminal and not quiet else contextlib.nullcontext()
-        self._done = 0
-
-    def __enter__(self) -> Self:
-        self._status.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._status.__exit__(kind, fault, trace)
-
-    def update(self, image: "ImageScore") -> None:
-        """One more image is scored."""
-        self._done += 1
-        if not isinstance(self._status, contextlib.nullcontext):
-            self._status.update(Text(f"scoring: {self._done} done, {shown(image.name)} {image.scores.psnr_y:.2f} dB"))
-
-
-def evaluation(report: "EvalReport", *, as_json: bool) -> None:
-    """The scores of every image and their mean, with the protocol they were taken by."""
-    if as_json:
-        return _print_json({**asdict(report), "mean": asdict(report.mean)})
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("image")
-    for title in ("PSNR-Y", "SSIM-Y", "PSNR-RGB"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for image in report.images:
-        table.add_row(Text(shown(image.name)), *_cells(image.scores))
-    table.add_row(Text("mean", "bold"), *_cells(report.mean))
-    console = _output()
-    console.print(table)
-    console.print(
-        f"{report.model} x{report.scale} on {report.data}, {report.device} in {report.precision}\n"
-        f"protocol: {report.protocol}\nlow resolution: {report.low_resolution}",
-        markup=False,
-    )
-
-
-def write_scores(report: "EvalReport", path: Path) -> None:
-    """A CSV file with a row an image and one of means."""
-    rows = [(image.name, image.scores) for image in report.images]
-    try:
-        with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-            writer = csv.writer(file)
-            writer.writerow(("image", "psnr_y", "ssim_y", "psnr_rgb"))
-            for name, scores in (*rows, ("mean", report.mean)):
-                writer.writerow((name, f"{scores.psnr_y:.4f}", f"{scores.ssim_y:.6f}", f"{scores.psnr_rgb:.4f}"))
-    except OSError as fault:
-        raise UsageError(f"--csv {path} cannot be written: {(fault.strerror or str(fault)).lower()}.") from fault
-
-
-def _cells(scores: "Scores") -> tuple[str, str, str]:
-    return f"{scores.psnr_y:.2f}", f"{scores.ssim_y:.4f}", f"{scores.psnr_rgb:.2f}"
-
-
-# --- train -------------------------------------------------------------------------------------------------------
-
-
-class TrainingBar:
-    """Progress of `upscale train`: a bar on a terminal, and a line a validation everywhere."""
-
-    def __init__(self, *, quiet: bool) -> None:
-        self._console = _errors()
-        self._quiet = quiet
-        self._progress = Progress(
-            BarColumn(bar_width=24),
-            TextColumn("{task.completed:.0f}/{task.total:.0f} steps"),
-            TimeRemainingColumn(compact=True),
-            TextColumn("{task.description}", markup=False),
-            console=self._console,
-            transient=True,
-            disable=quiet or not self._console.is_terminal,
-        )
-        self._task = self._progress.add_task("")
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
-
-    def update(self, step: "Step") -> None:
-        """One more step, or a validation."""
-        words = f"loss {step.loss:.4f}, {step.images_per_second:.0f} images/s"
-        self._progress.update(self._task, completed=step.step, total=step.steps, description=words)
-        if step.validation is not None and not self._quiet:
-            self._console.print(f"step {step.step}: {step.validation:.3f} dB, {words}")
-
-
-def training(report: "TrainReport", *, as_json: bool) -> None:
-    """Where the weights are and what they are worth."""
-    if as_json:
-        return _print_json({**asdict(report), "weights": str(report.weights)})
-    scores = " / ".join(_cells(report.scores))
-    _output().print(
-        f"{shown(report.weights)}: {report.variant}, best of {report.steps} steps at step {report.best_step}\n"
-        f"validation: {scores} (PSNR-Y, SSIM-Y, PSNR-RGB)\nUse it with `upscale PATH -m {shown(report.weights)}`.",
-        markup=False,
-    )

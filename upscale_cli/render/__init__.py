@@ -1,0 +1,26 @@
+"""What people and programs see: progress, lines, tables, JSON. The only room that prints what a verb returns.
+
+Results go to standard output, progress and errors to standard error. Names are shown on one line whatever is in them,
+and never read as markup. Reads and decides nothing.
+"""
+
+from upscale_cli.render.pictures import HeaderBar, RunDisplay, planned, ran
+from upscale_cli.render.scores import EvaluationBar, TrainingBar, evaluation, training, write_scores
+from upscale_cli.render.screen import WIDE, devices, error, seconds, warning
+
+__all__ = [
+    "WIDE",
+    "EvaluationBar",
+    "HeaderBar",
+    "RunDisplay",
+    "TrainingBar",
+    "devices",
+    "error",
+    "evaluation",
+    "planned",
+    "ran",
+    "seconds",
+    "training",
+    "warning",
+    "write_scores",
+]
