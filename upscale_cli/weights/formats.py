@@ -78,9 +78,7 @@ def load_into(module: nn.Module, path: Path, *, name: str) -> dict[str, str]:
     """
     state, metadata = read_state(path)
     expected = shapes_of(module)
-    if _weights_only(state_shapes(state)).keys() != _weights_only(expected).keys():
-        known = zoo.recognise(state_shapes(state))
-        state = renamed(state, known[1]) if known is not None else state
+    state = in_keys_of(expected, state)
     try:
         check_fits(state, expected, name=name)
     except WeightsError as error:
@@ -139,6 +137,13 @@ def look_up(shapes: Shapes) -> tuple[Variant, Mapping[str, str]] | None:
     if len(exact) > 1 and (known is None or len({variant.scale for variant in exact}) > 1):
         raise WeightsError(f"The tensors fit several networks: {', '.join(v.name for v in exact)}. Name one of them.")
     return known or ((exact[0], {key: key for key in shapes}) if exact else None)
+
+
+def in_keys_of(expected: Shapes, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors under the expected keys if theirs are another published layout, else as they are."""
+    shapes = state_shapes(state)
+    known = None if _weights_only(shapes).keys() == _weights_only(expected).keys() else zoo.recognise(shapes)
+    return dict(state) if known is None else renamed(state, known[1])
 
 
 def renamed(state: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:

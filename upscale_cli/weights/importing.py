@@ -35,11 +35,11 @@ class ForeignWeights:
     """What was chosen or left out on the way, a sentence's part each."""
 
 
-def read_weights(path: Path) -> ForeignWeights:
+def read_weights(path: Path, *, variant: str | None = None) -> ForeignWeights:
     """Read safetensors, a PyTorch checkpoint or ncnn's .param and .bin (either is named, the other lies beside it).
 
-    The network is the one the header names, else the one that the keys and shapes belong to. Raises WeightsError,
-    naming the file and the cause.
+    The network is `variant`, else the one the header names, else the one that the keys and shapes belong to. Raises
+    WeightsError, naming the file and the cause, and UsageError if no network is called `variant`.
     """
     metadata: dict[str, str] = {}
     match sniff(path):
@@ -51,7 +51,7 @@ def read_weights(path: Path) -> ForeignWeights:
         case "ncnn graph" | "ncnn weights":
             state, notes = ncnn.read(path)
     try:
-        return _understood(state, metadata, notes)
+        return _understood(state, metadata, notes, variant=variant)
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error
 
@@ -74,17 +74,20 @@ def check(variant: zoo.Variant, state: Mapping[str, Tensor]) -> None:
         )
 
 
-def _understood(state: dict[str, Tensor], metadata: dict[str, str], notes: tuple[str, ...]) -> ForeignWeights:
-    named = metadata.get("variant")
-    if named in {variant.name for variant in zoo.variants()}:
-        variant = zoo.find(str(named))
+def _understood(
+    state: dict[str, Tensor], metadata: dict[str, str], notes: tuple[str, ...], *, variant: str | None
+) -> ForeignWeights:
+    named = variant or metadata.get("variant")
+    if variant is not None or named in {row.name for row in zoo.variants()}:
+        network = zoo.find(str(named))
+        state = formats.in_keys_of(formats.expected_shapes(network), state)
     else:
         if named is not None:
             notes = (*notes, f"the header names {named}, which is no network here: known by its tensors instead")
-        variant, state, more = _recognised(state)
+        network, state, more = _recognised(state)
         notes += more
-    formats.check_fits(state, formats.expected_shapes(variant), name=variant.name)
-    return ForeignWeights(state, variant, metadata, notes)
+    formats.check_fits(state, formats.expected_shapes(network), name=network.name)
+    return ForeignWeights(state, network, metadata, notes)
 
 
 def _recognised(state: dict[str, Tensor]) -> tuple[zoo.Variant, dict[str, Tensor], tuple[str, ...]]:

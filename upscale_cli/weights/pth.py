@@ -11,7 +11,7 @@ import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import NoReturn
+from typing import BinaryIO, NoReturn
 
 import torch
 from torch import Tensor
@@ -45,7 +45,7 @@ _START_OF_ARCHIVE, _END_OF_ARCHIVE = b"PK\x03\x04", b"PK\x05\x06"
 def read(path: Path, *, limit_bytes: int = LIMIT_BYTES) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """The state dict in a checkpoint, on the CPU, as stored, and notes on what was chosen among several.
 
-    Raises WeightsError, naming the cause; nothing in the file is ever called. The tensors may lie in the mapped file.
+    Raises WeightsError, naming the cause; nothing in the file is ever called.
     """
     loaded = _load_archive(path, limit_bytes) if zipfile.is_zipfile(path) else _load_pickle(path, limit_bytes)
     state, notes = _unwrap(loaded, path)
@@ -58,7 +58,6 @@ def _load_archive(path: Path, limit_bytes: int) -> object:
     try:
         with zipfile.ZipFile(path) as archive:
             _check_archive(archive, path, limit_bytes)
-            compressed = any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist())
             damaged = archive.testzip()
     except WeightsError:
         raise
@@ -66,7 +65,8 @@ def _load_archive(path: Path, limit_bytes: int) -> object:
         raise WeightsError(f"{path} is corrupt: {error}. Get the file again.") from error
     if damaged is not None:
         raise WeightsError(f"{path} is corrupt: the checksum of its part {damaged} is wrong. Get the file again.")
-    return _load(path, path, mmap=not compressed)
+    with path.open("rb") as file:  # given the name, torch would go by its ending
+        return _load(file, path)
 
 
 def _check_archive(archive: zipfile.ZipFile, path: Path, limit_bytes: int) -> None:
@@ -103,17 +103,17 @@ def _load_pickle(path: Path, limit_bytes: int) -> object:
     file = io.BytesIO(path.read_bytes())
     if file.getvalue().startswith(_START_OF_ARCHIVE):
         raise WeightsError(f"{path} is corrupt: the archive is cut off. Get the file again.")
-    loaded = _load(file, path, mmap=False)
+    loaded = _load(file, path)
     if rest := len(file.read()):
         raise WeightsError(f"{path} is corrupt: {rest:,} bytes follow after its end. Get the file again.")
     return loaded
 
 
-def _load(file: Path | io.BytesIO, path: Path, *, mmap: bool) -> object:
+def _load(file: BinaryIO, path: Path) -> object:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of storage classes that only old files name
         try:
-            return torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
+            return torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:  # a damaged pickle makes the unpickler raise anything
             _refuse(path, error)
 
