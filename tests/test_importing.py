@@ -92,6 +92,9 @@ def test_hyperparameters_that_no_row_has_are_read_from_the_shapes(tmp_path: Path
     assert (weights.variant.architecture, weights.variant.scale) == ("rrdb", 2)
     assert weights.notes == ("params_ema taken",)
     check(weights.variant, weights.state)
+    save(tmp_path / "net.safetensors", weights.state, {"variant": weights.variant.name})
+    again = read_weights(tmp_path / "net.safetensors")
+    assert (again.variant.name, again.notes) == (weights.variant.name, ())
 
 
 def test_the_first_esrgan_layout_comes_out_under_our_keys(tmp_path: Path) -> None:
@@ -126,7 +129,7 @@ def test_the_header_names_the_network(tmp_path: Path) -> None:
     save(path, state_of(), {"variant": "other/x9"})
     weights = read_weights(path)
     assert weights.variant is zoo.find(TINY)
-    assert weights.notes == ("the header names other/x9, which is no network here: known by its tensors instead",)
+    assert weights.notes == ("the header names other/x9, which is no network here: by its tensors it is edsr/x2-tiny",)
 
 
 def test_the_caller_may_name_the_network(tmp_path: Path) -> None:

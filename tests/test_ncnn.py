@@ -1,5 +1,6 @@
 """ncnn models: the same picture as ncnn's own runtime, and a refusal for every graph that is another network."""
 
+import random
 import re
 import struct
 from collections.abc import Mapping
@@ -351,3 +352,21 @@ def test_not_finite_numbers_are_refused(value: float, tmp_path: Path) -> None:
     state["body.2.weight"].view(-1)[5] = value
     write_bin(path.with_suffix(".bin"), state)
     assert "NaN or infinite values in body.2.weight" in refusal(path)
+
+
+@pytest.mark.parametrize("ending", [".param", ".bin"])
+def test_no_damaged_bytes_crash(ending: str, tmp_path: Path) -> None:
+    path, _ = model(tmp_path, compact_graph(), "srvgg/x2-tiny", half=True)
+    body = path.with_suffix(ending).read_bytes()
+    dice = random.Random(7)
+    refused = 0
+    for _ in range(150):
+        wrong = bytearray(body)
+        wrong[dice.randrange(len(body))] = dice.randrange(256)
+        path.with_suffix(ending).write_bytes(wrong[: dice.choice([len(wrong), dice.randrange(len(wrong))])])
+        try:
+            read_weights(path)
+        except WeightsError as error:
+            refused += 1
+            assert "net." in str(error)  # noqa: PT017 (some changes are harmless: a name, a digit of a weight)
+    assert refused > 75

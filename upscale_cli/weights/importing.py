@@ -82,10 +82,10 @@ def _understood(
         network = zoo.find(str(named))
         state = formats.in_keys_of(formats.expected_shapes(network), state)
     else:
-        if named is not None:
-            notes = (*notes, f"the header names {named}, which is no network here: known by its tensors instead")
         network, state, more = _recognised(state)
         notes += more
+        if named not in (None, network.name):
+            notes += (f"the header names {named}, which is no network here: by its tensors it is {network.name}",)
     formats.check_fits(state, formats.expected_shapes(network), name=network.name)
     return ForeignWeights(state, network, metadata, notes)
 
