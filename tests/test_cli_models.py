@@ -56,22 +56,18 @@ def test_list_shows_every_row_once() -> None:
     assert lines[0] == ["model", "scale", "params", "size", "licence", "status", "Set5", "BSD100"]
     rows = {line[0]: line for line in lines[1:] if len(line) == 8}
     manifest = load_manifest()
-    assert sorted(rows) == sorted(entry.name for entry in (*manifest.entries, *manifest.encoders))
+    usable = [entry.name for entry in (*manifest.entries, *manifest.encoders) if entry.usable]
+    assert sorted(rows) == sorted(usable)
     assert {"x4", "1,517,571", "bundled"} <= set(rows["edsr-x4"])
 
 
-def test_list_puts_what_cannot_be_used_under_headings(everything_ships: None) -> None:
-    lines = [line.split() for line in call("list").stdout.splitlines() if line.strip()]
-    assert [line[0] for line in lines] == [
-        "model",
-        "net-x4",
-        "bicubic-x2",
-        "private-x4",
-        "no",
-        "other-x2",
-        "encoders",
-        "eye",
-    ]
+def test_list_groups_and_only_names_what_has_no_weights(
+    everything_ships: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ship(monkeypatch, tmp_path, ENTRY, OTHER, replace(OTHER, name="other-x3", scale=3), FORMULA, ENCODER)
+    lines = [line for line in call("list").stdout.splitlines() if line.strip()]
+    assert [line.split()[0] for line in lines[:-1]] == ["model", "net-x4", "bicubic-x2", "encoders", "eye"]
+    assert lines[-1] == "no weights yet (train them, or import some): other x2 x3"
 
 
 @pytest.mark.parametrize(
@@ -96,7 +92,7 @@ def test_list_fits_any_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) -
     lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in call("list").stdout.splitlines()]
     assert all(len(line) <= columns for line in lines)
     assert sum(line.startswith("edsr-x4 ") and " x4 " in line and "bundled" in line for line in lines) == 1
-    assert ("A wider terminal shows" in " ".join(lines)) == (columns < 80)
+    assert ("A wider terminal shows" in " ".join(lines)) == (columns < 100)
 
 
 def test_list_as_json_is_the_manifest_and_where_the_files_are() -> None:

@@ -105,8 +105,8 @@ class Manifest:
             return self.problems[model]
         if any(e.name == model for e in self.encoders):
             return f"{model} is an encoder, a part of training and metrics: it makes no pictures. Choose a model."
-        models = sorted({e.model for e in self.entries})
-        near = difflib.get_close_matches(model, [*models, *(e.name for e in self.entries)], n=1)
+        models = sorted({e.model for e in self.entries if e.usable})
+        near = difflib.get_close_matches(model, self.names, n=1)
         guess = f" Did you mean {near[0]!r}?" if near else ""
         return f"There is no model {model!r}.{guess} Models: {', '.join(models)} (see `upscale models list`)."
 

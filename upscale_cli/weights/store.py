@@ -112,7 +112,8 @@ def slug(text: str) -> str:
 def _free_name(path: Path, name: str | None, *, force: bool) -> str:
     """The name to import under: a valid and free one, or a UsageError."""
     if not path.is_file():
-        raise WeightsError(f"{path} is not a file. Name the weights to import.")
+        fault = "is not a file" if path.exists() else "does not exist"
+        raise WeightsError(f"{path} {fault}. Name the weights to import.")
     chosen = slug(path.stem) if name is None else name
     if not chosen:
         raise UsageError(f"{path.name} gives no name for a model. Choose one with --name.")

@@ -29,6 +29,8 @@ def list_models(
 ) -> None:
     """Show every model: scale, parameters, size, licence, status, and PSNR-Y on Set5 and BSD100.
 
+    Networks that have no weights yet are only named, unless asked for by --status untrained.
+
     Example: `upscale models list --usable`
     """
     manifest = load_manifest()
@@ -41,13 +43,16 @@ def list_models(
     entries, encoders = chosen(manifest.entries), [] if usable else chosen(manifest.encoders)
     if as_json:
         return _print_json({"models": entries, "encoders": encoders})
+    console = _console()
     sections = {
         "": [e for e in entries if e.usable and e.status != "imported"],
         "imported": [e for e in entries if e.status == "imported"],
-        "no weights yet": [e for e in entries if not e.usable],
+        "no weights yet": [e for e in entries if not e.usable and status == e.status],
         "encoders": encoders,
     }
-    _print_table({title: rows for title, rows in sections.items() if rows})
+    _print_table(console, {title: rows for title, rows in sections.items() if rows})
+    if status is None and (rest := _by_model(e for e in entries if not e.usable)):
+        console.print(f"\n[bold]no weights yet[/] (train them, or import some): {rest}", soft_wrap=False)
 
 
 def info(name: NameArg, as_json: JsonOpt = False, cache_dir: CacheOpt = None) -> None:
@@ -89,8 +94,15 @@ def _console() -> Console:
     return console if console.is_terminal else Console(highlight=False, width=render.WIDE)
 
 
-def _print_table(sections: dict[str, list[Entry]]) -> None:
-    console = _console()
+def _by_model(entries: Iterable[Entry]) -> str:
+    """`edsr x3 x8, rdn x2`: rows in short."""
+    scales: dict[str, str] = {}
+    for entry in entries:
+        scales[entry.model] = f"{scales.get(entry.model, entry.model)} x{entry.scale}"
+    return ", ".join(scales.values())
+
+
+def _print_table(console: Console, sections: dict[str, list[Entry]]) -> None:
     unbounded = console.options.update(width=render.WIDE)
     columns = list(_COLUMNS)
     table = _table(sections, columns)
@@ -110,7 +122,8 @@ def _table(sections: dict[str, list[Entry]], columns: list[str]) -> Table:
         table.add_column(title, justify="left" if title in _LEFT else "right", no_wrap=True)
     for title, rows in sections.items():
         if title:
-            table.add_row()
+            if table.row_count:
+                table.add_row()
             table.add_row(title, style="bold")
         for entry in rows:
             cells = {
