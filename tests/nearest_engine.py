@@ -19,7 +19,9 @@ class NearestEngine:
         self,
         scale: int = 2,
         *,
+        name: str = "nearest",
         margin: int = 4,
+        tileable: bool = True,
         precision: str = "fp32",
         device: str = "cpu",
         most_pixels: int | None = None,
@@ -29,10 +31,11 @@ class NearestEngine:
         always: bool = False,
         before: Callable[[Tiles], None] = lambda _: None,
     ) -> None:
-        self.name = "nearest"
+        self.name = name
         self.scale = scale
         self.margin = margin
         self.exact = True
+        self.tileable = tileable
         self.device = device
         self.precision = precision
         self.shapes: list[tuple[int, ...]] = []
@@ -69,7 +72,9 @@ class NearestEngine:
     def in_precision(self, precision: str) -> "NearestEngine":
         twin = NearestEngine(
             self.scale,
+            name=self.name,
             margin=self.margin,
+            tileable=self.tileable,
             precision=precision,
             device=self.device,
             broken=self._broken,

@@ -19,6 +19,7 @@ from upscale_cli import run as verb
 from upscale_cli.cli.app import app
 from upscale_cli.cli.options import known_names
 from upscale_cli.errors import UpscaleError
+from upscale_cli.networks import Combination
 
 
 @pytest.fixture(autouse=True)
@@ -26,8 +27,8 @@ def engines(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Nearest neighbour for every network; what was asked of it."""
     asked: list[dict[str, Any]] = []
 
-    def opener(model: str, scale: int, **options: object) -> NearestEngine:
-        asked.append({"model": model, **options})
+    def opener(model: Combination, scale: int, **options: object) -> NearestEngine:
+        asked.append({"model": str(model), **options})
         return NearestEngine(scale)
 
     for function in (verb.run, verb.forecast):

@@ -113,14 +113,15 @@ class Upscaler:
         """Network to the native scale, then an antialiased resize to `height` x `width` where that differs.
 
         Depth, grey and alpha stay what they are. Colour under fully transparent pixels is replaced by that of the
-        nearest visible one, so no fringe comes of it. A picture no larger than its source is resized only.
+        nearest visible one, so no fringe comes of it. A picture no larger than its source is resized only, unless the
+        network is one that does not enlarge.
         `progress` hears tiles done and tiles in all; they start anew when memory ran out.
         Raises InferenceError when no usable picture comes out, OutOfMemoryError when the machine has no room for it.
         """
         self.effort = Effort()
         try:
             color = frame.color if frame.alpha is None else bleed(frame.color, frame.alpha)
-            if height <= color.shape[0] and width <= color.shape[1]:
+            if self.scale > 1 and height <= color.shape[0] and width <= color.shape[1]:
                 self.effort = Effort(remarks=("no larger than its source: resized without a network",))
                 color = resize(color, height, width)
             else:
@@ -190,8 +191,7 @@ class Upscaler:
                 self.effort = replace(self.effort, restarts=self.effort.restarts + 1)
                 continue
             tile_px = max(self.effort.tile_px, grid.tile_px)
-            remarks = (stage.thin,) if stage.thin and len(grid) > 1 else ()
-            self.effort += Effort(tile_px, stage.engine.precision, redone=redone, remarks=remarks)
+            self.effort += Effort(tile_px, stage.engine.precision, redone=redone, remarks=stage.remarks(grid))
             return blend.picture
 
 
@@ -202,7 +202,9 @@ class _Stage:
         needed = 2 * engine.margin + RAMP_PX
         overlap = needed if overlap_px is None else overlap_px
         self.engine = engine
-        self.thin = f"tiles share {overlap} px where {engine.name} needs {needed}: seams may show" * (overlap < needed)
+        self._thin = f"tiles share {overlap} px where {engine.name} needs {needed}: seams may show" * (overlap < needed)
+        self._whole = "" if engine.tileable else f"{engine.name} must see the whole picture: not cut into tiles"
+        self._wanted_px = tile_px
         self._ramp = min(RAMP_PX, overlap)
         self._margin = (overlap - self._ramp) // 2
         self._smallest = smallest_tile(self._margin, self._ramp)
@@ -222,7 +224,13 @@ class _Stage:
 
     def plan(self, height: int, width: int) -> Plan:
         """The tiles of a picture of this size, with what has been learned of the memory."""
-        return plan(height, width, tile_px=self._tile_px, margin=self._margin, ramp=self._ramp)
+        tile_px = self._tile_px if self.engine.tileable else max(height, width)
+        return plan(height, width, tile_px=tile_px, margin=self._margin, ramp=self._ramp)
+
+    def remarks(self, grid: Plan) -> tuple[str, ...]:
+        """What is to be said of these tiles."""
+        ignored = 0 < self._wanted_px < grid.tile_px
+        return tuple(filter(None, (self._thin * (len(grid) > 1), self._whole * ignored)))
 
     def batch_for(self, grid: Plan) -> int:
         """Tiles at a time: as many as fit into the memory; one on a CPU, which gains nothing by more."""
@@ -240,6 +248,13 @@ class _Stage:
         if batch > 1:
             self._batch = batch // 2
             return
+        if not self.engine.tileable:
+            elsewhere = "" if self.engine.device == "cpu" else "use --device cpu, "
+            raise InferenceError(
+                f"{self.engine.name} must see the whole picture and has no memory on {self.engine.device} for "
+                f"{grid.columns.length} x {grid.rows.length} pixels. Make the picture smaller first "
+                f"(`-m lanczos -s 0.5`), {elsewhere}or choose another --model."
+            ) from error
         if grid.tile_px <= self._smallest:
             raise InferenceError(
                 f"{self.engine.name} has no memory on {self.engine.device} even for a tile of {grid.tile_px} px. "
@@ -250,6 +265,7 @@ class _Stage:
 
     def infer(self, picture: Pixels, grid: Plan, blend: Blend) -> Iterator[tuple[int, int]]:
         """Every tile of `picture` into `blend`, a batch at a time; yields tiles done so far and tiles of it redone."""
+        self._check_room(grid)
         tiles, size = list(grid), self.batch_for(grid)
         for first in range(0, len(tiles), size):
             batch = tiles[first : first + size]
@@ -261,6 +277,15 @@ class _Stage:
             for pixels, tile in zip(sr, batch, strict=True):
                 blend.add(tile, pixels if picture.shape[2] == 3 else pixels @ _LUMA)
             yield first + len(batch), redone
+
+    def _check_room(self, grid: Plan) -> None:
+        """OutOfMemoryError for a whole picture that the machine cannot hold.
+
+        A graphics card refuses; a machine lends memory it has not got, and ends the program when that is used.
+        """
+        engine, height, width = self.engine, grid.rows.side, grid.columns.side
+        if not engine.tileable and engine.device == "cpu" and engine.tile_bytes(height, width) > 2 * self._budget:
+            raise OutOfMemoryError(f"{engine.name} needs more than is free for {width} x {height} pixels.")
 
     def _infer(self, lr: Floats) -> tuple[Floats, int]:
         """A batch enlarged, and how many of its tiles had to be redone in fp32."""

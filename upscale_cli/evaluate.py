@@ -14,6 +14,7 @@ from upscale_cli.media.image import DEFAULT_MAX_PIXELS, ImageSource
 from upscale_cli.media.paths import picture_files
 from upscale_cli.media.resize import imresize
 from upscale_cli.metrics.protocol import Protocol, Scores, score
+from upscale_cli.networks import Combination
 from upscale_cli.pipeline import Upscaler
 
 Pixels = npt.NDArray[np.uint8]
@@ -24,7 +25,7 @@ IMRESIZE = "HR cut to a multiple of the scale from the top left, shrunk by bicub
 class EvalRequest:
     """What to score on what."""
 
-    model: str
+    model: str | Combination
     data: Path
     """Folder of HR images, or one image."""
     scale: int | None = None
@@ -101,6 +102,8 @@ def evaluate(request: EvalRequest, *, progress: Callable[[ImageScore], None] | N
     engine = open_engine(
         request.model, request.scale, device=request.device, precision=request.precision, offline=request.offline
     )
+    if engine.scale == 1 and request.lr is None:
+        raise UsageError(f"{engine.name} enlarges nothing: give --lr the folder of what it is to restore.")
     partners = pair_by_name(files, request.lr, engine.scale) if request.lr else dict.fromkeys(files)
     upscaler = Upscaler([engine], tile_px=request.tile_px)
     images = score_pairs(upscaler, read_pairs(partners, engine.scale), progress=progress)

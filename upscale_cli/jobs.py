@@ -27,9 +27,9 @@ from upscale_cli.media.paths import (
     shorten,
     shown,
 )
-from upscale_cli.networks import Network, find_networks, plan_stages
+from upscale_cli.networks import Combination, Network, find_networks, plan_stages
 from upscale_cli.pipeline import Job
-from upscale_cli.request import DEFAULT_NAME, RunRequest
+from upscale_cli.request import DEFAULT_NAME, RunRequest, Size
 
 State = Literal["todo", "done", "skipped", "failed"]
 
@@ -93,10 +93,11 @@ def plan(request: RunRequest, *, progress: Callable[[int, int], None] | None = N
         if reason:
             raise OutputError(f"{reason}. Choose another output folder with -o.")
     networks = find_networks(request.network.model)
+    size = request.size or Size(scale=min(2, max(network.scale for network in networks)))
     entries: list[Item | _Draft] = []
     for count, found in enumerate(listing.pictures, start=1):
         try:
-            entries.append(_draft(found, request, single))
+            entries.append(_draft(found, request, size, single))
         except InputError as error:
             entries.append(Item(found.path, "failed", without_name(str(error), found.path)))
         if progress:
@@ -128,6 +129,8 @@ class _Draft:
 
     found: Found
     info: ImageInfo
+    size: Size
+    """As asked for."""
     height: int
     width: int
     factor: float
@@ -187,16 +190,16 @@ def cannot_write(folder: Path) -> str | None:
     return None
 
 
-def _draft(found: Found, request: RunRequest, single: Path | None) -> _Draft:
+def _draft(found: Found, request: RunRequest, size: Size, single: Path | None) -> _Draft:
     """Read the header and decide size and format. InputError names what is wrong with the picture."""
     info = probe(found.path, max_pixels=request.picture.max_pixels)
-    factor = request.size.factor(info.height, info.width)
+    factor = size.factor(info.height, info.width)
     height, width = (max(1, round(side * factor)) for side in (info.height, info.width))
     if height * width > MOST_PIXELS:
         raise InputError(f"its output of {width} x {height} is more than fits into memory. Use a smaller size.")
     if request.in_place and found.path.is_symlink():
         raise InputError("is a link; --in-place replaces real files only. Name the file it points to.")
-    draft = _Draft(found, info, height, width, factor, info.format, found.path.suffix)
+    draft = _Draft(found, info, size, height, width, factor, info.format, found.path.suffix)
     if ending := request.format or (single and _ending(single)):
         return _in_format(replace(draft, format=EXTENSIONS[ending], suffix=f".{ending}"), request)
     reason = _objection(draft, request)
@@ -240,7 +243,7 @@ def _settle(
     drafts: Sequence[_Draft], request: RunRequest, networks: Sequence[Network], single: Path | None
 ) -> list[Item]:
     """Names without collisions, networks, and the fingerprint of all settings, for every draft."""
-    model = request.network.model if len(networks) > 1 else Path(networks[0].name).stem
+    model = Combination.of(request.network.model) if len(networks) > 1 else networks[0].combination
     natives = {network.scale: network for network in networks}
 
     def target(index: int, addition: str) -> Path:
@@ -251,7 +254,7 @@ def _settle(
         stem = fill_template(
             request.name,
             stem=path.stem + addition,
-            model=model,
+            model=model.file_name,
             scale=draft.factor,
             width=draft.width,
             height=draft.height,
@@ -295,7 +298,7 @@ def _fingerprint(draft: _Draft, request: RunRequest, networks: Sequence[Network]
         "strength": network.strength,
         "precision": network.precision,
         # As asked for, not in pixels: a picture replaced in place has other pixels, and is done all the same.
-        "size": asdict(request.size),
+        "size": asdict(draft.size),
         "format": draft.format,
         "depth": picture.depth,
         "quality": picture.quality,

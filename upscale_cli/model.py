@@ -1,4 +1,4 @@
-"""A network with its weights: tensor in, tensor out. The only place that pads, casts and clamps."""
+"""A network with its weights: tensor in, tensor out. The only place that pads, casts, clamps and mixes weights."""
 
 import copy
 from pathlib import Path
@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from upscale_cli import device as devices
 from upscale_cli.errors import NonFiniteOutputError, OutOfMemoryError, UsageError
+from upscale_cli.weights.formats import shapes_of
 from upscale_cli.weights.loading import load_module
-from upscale_cli.zoo import Variant
+from upscale_cli.zoo import Shapes, Variant
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -75,6 +76,41 @@ def load_model(
     return Model(name, variant, module, device=where, precision=precision)
 
 
+def load_mixture(
+    first: str | Path,
+    second: str | Path,
+    share: float,
+    *,
+    scale: float | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    offline: bool = False,
+) -> Model:
+    """Two models as one network, every weight (1 - share) x first + share x second: 0 is the first, 1 the second.
+
+    After Wang et al., Deep Network Interpolation, arXiv:1811.10515; `share` is the alpha of ESRGAN's net_interp.
+    Raises what `load_model` raises, and UsageError for two that are not one network with other weights.
+    """
+    where = devices.pick(device)
+    name, variant, module = load_module(first, scale, offline=offline)
+    other_name, other, source = load_module(second, scale, offline=offline)
+    if _kind(variant, module) != _kind(other, source):
+        raise UsageError(
+            f"{name} is {variant.name} and {other_name} is {other.name}: weights of different networks cannot be "
+            "mixed. Use --ensemble to average their pictures."
+        )
+    if not variant.parameters:
+        raise UsageError(f"{name} and {other_name} are formulas and have no weights to mix. Use --ensemble.")
+    weights = source.state_dict()
+    module.load_state_dict(
+        {
+            key: value.lerp(weights[key], share) if value.is_floating_point() else value
+            for key, value in module.state_dict().items()
+        }
+    )
+    return Model(f"{name}:{other_name}:{share}", variant, module, device=where, precision=precision)
+
+
 def choose_precision(variant: Variant, device: torch.device, wanted: str) -> str:
     """`auto` becomes the fastest that device and variant agree on; one the variant declares unsound is refused."""
     if wanted == "auto":
@@ -89,6 +125,11 @@ def choose_precision(variant: Variant, device: torch.device, wanted: str) -> str
         sound = ", ".join(variant.dtypes)
         raise UsageError(f"{variant.name} is not sound in {wanted}. Use --precision auto, or one of {sound}.")
     return wanted
+
+
+def _kind(variant: Variant, module: nn.Module) -> tuple[str, int, Shapes]:
+    """What two networks must have in common for their weights to be mixed."""
+    return variant.architecture, variant.scale, shapes_of(module)
 
 
 def _pad_to_multiple(lr: Tensor, multiple: int) -> Tensor:

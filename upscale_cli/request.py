@@ -12,6 +12,7 @@ from upscale_cli.errors import UsageError
 from upscale_cli.manifest import DEFAULT_MODEL
 from upscale_cli.media.encode import EXTENSIONS
 from upscale_cli.media.paths import CollisionRule, check_template
+from upscale_cli.networks import Combination
 from upscale_cli.pipeline import PictureOptions
 
 Existing = Literal["ask", "skip", "overwrite", "resume"]
@@ -51,9 +52,9 @@ class Size:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkOptions:
-    """Which network, and how it runs."""
+    """Which network, or several as one, and how it runs."""
 
-    model: str = DEFAULT_MODEL
+    model: str | Path | Combination = DEFAULT_MODEL
     device: str = "auto"
     precision: str = "auto"
     tile_px: int = 0
@@ -72,7 +73,8 @@ class RunRequest:
     inputs: tuple[str, ...]
     output: Path | None = None
     """A folder, or for exactly one picture a file; None puts every output beside its input."""
-    size: Size = Size(scale=2)
+    size: Size | None = None
+    """None is twice the source's, and its own for a model that enlarges nothing."""
     network: NetworkOptions = field(default_factory=NetworkOptions)
     picture: PictureOptions = field(default_factory=PictureOptions)
     format: str | None = None

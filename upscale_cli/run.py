@@ -19,7 +19,7 @@ from upscale_cli.jobs import Item, Plan, decide, without_name
 from upscale_cli.jobs import plan as make_plan
 from upscale_cli.journal import Journal, locked, remove_remains
 from upscale_cli.media.frame import Frame
-from upscale_cli.networks import Network
+from upscale_cli.networks import Combination, Network
 from upscale_cli.pipeline import Event, Job, JobResult, PictureOptions, Upscaler, process
 from upscale_cli.request import NetworkOptions, RunRequest
 
@@ -30,7 +30,7 @@ class Opener(Protocol):
     """What opens a network; `engines.open_engine`, or a fake in a test."""
 
     def __call__(
-        self, model: str | Path, scale: int | None = None, *, device: str, precision: str, offline: bool
+        self, model: Combination, scale: int | None = None, *, device: str, precision: str, offline: bool
     ) -> Engine: ...
 
 
@@ -183,7 +183,7 @@ class _Networks:
         if network not in self._engines:
             options = self.options
             self._engines[network] = self.opener(
-                network.name,
+                network.combination,
                 network.scale,
                 device=options.device,
                 precision=options.precision,

@@ -6,14 +6,15 @@ from typing import Annotated
 import typer
 
 from upscale_cli import render
-from upscale_cli.manifest import DEFAULT_MODEL
+from upscale_cli.cli import options as opt
 
 
 def evaluate(
     data: Annotated[Path, typer.Option("--data", help="Folder of high-resolution images, or one image.")],
-    model: Annotated[
-        str, typer.Option("-m", "--model", help="Model, row of the manifest, or weights file.")
-    ] = DEFAULT_MODEL,
+    model: opt.ModelOpt = None,
+    ensemble: opt.EnsembleOpt = None,
+    interpolate: opt.InterpolateOpt = None,
+    tta: opt.TtaOpt = False,
     scale: Annotated[
         int | None, typer.Option("-s", "--scale", help="Native scale; a row or a file has its own.")
     ] = None,
@@ -36,9 +37,10 @@ def evaluate(
     """
     from upscale_cli.evaluate import EvalRequest
     from upscale_cli.evaluate import evaluate as score
+    from upscale_cli.networks import combine
 
     request = EvalRequest(
-        model=model,
+        model=combine(model, ensemble=ensemble, interpolate=interpolate, tta=tta),
         data=data,
         scale=scale,
         lr=lr,

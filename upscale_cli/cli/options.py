@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand
 
+from upscale_cli.manifest import DEFAULT_MODEL
+
 ALIASES = {
     "-n": ["--model"],
     "--model-name": ["--model"],
@@ -15,6 +17,7 @@ ALIASES = {
     "--tile-pad": ["--overlap"],
     "--ext": ["--format"],
     "--fp32": ["--precision", "fp32"],
+    "--self-ensemble": ["--tta"],
     "-i": [],
     "--input": [],
 }
@@ -76,18 +79,49 @@ OutputOpt = Annotated[
     ),
 ]
 ModelOpt = Annotated[
-    str,
+    str | None,
     typer.Option(
         "-m",
         "--model",
-        help="A model, one row of `upscale models list`, or a .safetensors file.",
+        help=f"A model, one row of `upscale models list`, or a weights file; {DEFAULT_MODEL} unless given.",
         autocompletion=_models,
+        rich_help_panel=_NETWORK,
+    ),
+]
+EnsembleOpt = Annotated[
+    str | None,
+    typer.Option(
+        "--ensemble",
+        metavar="A,B,...",
+        help="Average the pictures of several models.",
+        rich_help_panel=_NETWORK,
+    ),
+]
+InterpolateOpt = Annotated[
+    str | None,
+    typer.Option(
+        "--interpolate",
+        metavar="A:B:SHARE",
+        help="Mix two checkpoints of one network: (1 - SHARE) x A + SHARE x B, SHARE from 0 to 1.",
+        rich_help_panel=_NETWORK,
+    ),
+]
+TtaOpt = Annotated[
+    bool,
+    typer.Option(
+        "--tta",
+        help="Average over all 8 flips and turns of the picture: a little better, 8 times slower.",
         rich_help_panel=_NETWORK,
     ),
 ]
 ScaleOpt = Annotated[
     float | None,
-    typer.Option("-s", "--scale", help="Factor, 2 unless a size is given; 2.5 will do.", rich_help_panel=_SIZE),
+    typer.Option(
+        "-s",
+        "--scale",
+        help="Factor, 2 unless a size is given (1 for a model that only restores); 2.5 will do.",
+        rich_help_panel=_SIZE,
+    ),
 ]
 WidthOpt = Annotated[
     int | None, typer.Option("--width", metavar="PX", help="Width of every output.", rich_help_panel=_SIZE)

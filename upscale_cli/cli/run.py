@@ -11,7 +11,6 @@ from upscale_cli import render
 from upscale_cli.cli import options as opt
 from upscale_cli.cli.piping import piped
 from upscale_cli.errors import UsageError, WeightsError
-from upscale_cli.manifest import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from upscale_cli.jobs import Plan
@@ -39,7 +38,10 @@ def run(  # one parameter an option
     on_collision: opt.CollisionOpt = "rename",
     in_place: opt.InPlaceOpt = False,
     strip_metadata: opt.StripOpt = False,
-    model: opt.ModelOpt = DEFAULT_MODEL,
+    model: opt.ModelOpt = None,
+    ensemble: opt.EnsembleOpt = None,
+    interpolate: opt.InterpolateOpt = None,
+    tta: opt.TtaOpt = False,
     device: opt.DeviceOpt = "auto",
     precision: opt.PrecisionOpt = "auto",
     tile: opt.TileOpt = 0,
@@ -58,18 +60,18 @@ def run(  # one parameter an option
     """
     _check_for_command(ctx, paths)
     from upscale_cli.media.image import DEFAULT_MAX_PIXELS
+    from upscale_cli.networks import combine
     from upscale_cli.pipeline import PictureOptions
     from upscale_cli.request import NetworkOptions, RunRequest, Size
 
-    if scale is width is height is megapixels is None:
-        scale = 2
+    size = {"scale": scale, "width": width, "height": height, "megapixels": megapixels}
     with piped(paths, output) as (words, folder):
         request = RunRequest(
             inputs=tuple(words),
             output=folder,
-            size=Size(scale=scale, width=width, height=height, megapixels=megapixels),
+            size=None if set(size.values()) == {None} else Size(**size),
             network=NetworkOptions(
-                model=model,
+                model=combine(model, ensemble=ensemble, interpolate=interpolate, tta=tta),
                 device=device,
                 precision=precision,
                 tile_px=tile,

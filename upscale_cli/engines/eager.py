@@ -21,6 +21,7 @@ class EagerEngine:
         self.scale = model.variant.scale
         self.margin = model.variant.margin
         self.exact = model.variant.exact
+        self.tileable = model.variant.tileable
         self.device = str(model.device)
         self.precision = model.precision
 
@@ -59,7 +60,8 @@ def live_values_per_pixel(variant: Variant) -> float:
 
     side = 16 * variant.multiple_of
     with torch.device("meta"):
-        module = variant.build().eval()
+        # Moved there too: what was built around weights in memory is not made of meta tensors.
+        module = variant.build().to("meta").eval()
         for layer in module.modules():
             if not list(layer.children()):
                 layer.register_forward_hook(note)

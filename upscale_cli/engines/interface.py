@@ -9,19 +9,21 @@ Tiles = npt.NDArray[np.float32]
 
 
 class Engine(Protocol):
-    """One network on one device in one precision."""
+    """One network, or several as one, on one device in one precision."""
 
     name: str
-    """Row of the manifest, or file, the weights came from: `edsr-x4`."""
+    """Rows of the manifest, or files, the weights came from: `edsr-x4`, `edsr-x4,improved-x4 (tta)`."""
     scale: int
     """Native scale of the network."""
     margin: int
     """Input pixels at a tile's inner edge whose output is not to be used."""
     exact: bool
     """True where tiles with that margin equal the whole image to rounding."""
+    tileable: bool
+    """False where the network must see the whole picture at once."""
     device: str
     precision: str
-    """`fp32`, `bf16` or `fp16`."""
+    """`fp32`, `bf16` or `fp16`; `bf16/fp32` where members differ."""
 
     def infer(self, tiles: Tiles) -> Tiles:
         """N x H x W x 3 in [0, 1] to N x sH x sW x 3 in [0, 1], float32.
