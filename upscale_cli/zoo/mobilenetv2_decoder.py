@@ -58,22 +58,24 @@ class MobileNetV2Decoder(nn.Module):
         return SHARE * image + detail
 
 
-def _variant(scale: int) -> Variant:
+def _variant(name: str, module: partial[MobileNetV2Decoder], parameters: int) -> Variant:
+    scale = module.keywords["scale"]
     return Variant(
-        f"mobilenetv2/x{scale}",
+        name,
         "mobilenetv2",
-        partial(MobileNetV2Decoder, scale=scale),
+        module,
         scale=scale,
         margin=128 // scale,  # estimated: half of what the encoder can see around it
-        parameters=2_463_363,
+        parameters=parameters,
+        dtypes=("fp32", "fp16"),  # bf16 moved pixels by 13/255, measured untrained: half of each is drawn anew
     )
 
 
 _SHALLOW = partial(MobileNetV2, stages=(Stage(1, 8, 1, 1), Stage(2, 8, 2, 1)), stem=8, channels=32, stem_stride=1)
 
 VARIANTS = (
-    _variant(2),
-    _variant(4),
+    _variant("mobilenetv2/x2", partial(MobileNetV2Decoder, scale=2), 2_463_363),
+    _variant("mobilenetv2/x4", partial(MobileNetV2Decoder, scale=4), 2_463_363),
     Variant(
         "mobilenetv2/x2-tiny",
         "mobilenetv2",
@@ -92,15 +94,9 @@ def recognise(shapes: Shapes) -> Variant | None:
     if not all(channels):
         return None
     encoder = MobileNetV2 if width(shapes, "encoder.conv_stem.weight") == 32 else _SHALLOW
-    fresh = Variant(
-        f"mobilenetv2/x2-{channels[0]}-{channels[1]}",
-        "mobilenetv2",
-        partial(MobileNetV2Decoder, scale=2, channels=channels, encoder=encoder),
-        scale=2,
-        margin=64,
-        parameters=0,
-    )
-    return fitting(shapes, fresh, VARIANTS)
+    name = f"mobilenetv2/x2-{channels[0]}-{channels[1]}"
+    module = partial(MobileNetV2Decoder, scale=2, channels=channels, encoder=encoder)
+    return fitting(shapes, _variant(name, module, 0), VARIANTS)
 
 
 ARCHITECTURE = Architecture("mobilenetv2", VARIANTS, recognise=recognise)
