@@ -107,6 +107,45 @@ def test_every_option_reaches_its_place(folder: Path, engines: list[dict[str, An
     assert engines == [{"model": "lanczos-x2", "device": "cpu", "precision": "bf16", "offline": True}]
 
 
+def test_several_models_as_one(folder: Path, engines: list[dict[str, Any]]) -> None:
+    for words, meant in (
+        (("--ensemble", "lightweight,improved"), "lightweight-x2,improved-x2"),
+        (("--ensemble", "bicubic,lanczos", "--tta"), "bicubic-x2,lanczos-x2 (tta)"),
+        (("--interpolate", "edsr:edsr-x2:0.7"), "edsr-x2:edsr-x2:0.7"),
+        (("-m", "bicubic", "--self-ensemble"), "bicubic-x2 (tta)"),
+    ):
+        engines.clear()
+        assert upscale("in/a.png", "-o", "out", "--overwrite", "-v", *words).exit_code == 0
+        assert [asked["model"] for asked in engines] == [meant]
+        result = as_json("in/a.png", "-o", "out", "--overwrite", *words)
+        assert result["files"][0]["model"] == meant
+        planned = as_json("in/a.png", "-o", "new", "--dry-run", *words)["plan"]
+        assert planned[0]["networks"] == [meant]
+    verbose = upscale("in/a.png", "-o", "last", "-v", "--ensemble", "bicubic,lanczos").stdout
+    assert "bicubic-x2,lanczos-x2, fp32, tiles of 60 px" in verbose
+    shown = upscale("in/a.png", "-o", "new", "--dry-run", "--ensemble", "bicubic,lanczos", "-s", "8").stdout
+    assert "bicubic-x8,lanczos-x8" in shown
+
+
+def test_models_that_cannot_be_one(folder: Path) -> None:
+    assert "--model and --ensemble each say" in complaint("in", "-m", "edsr", "--ensemble", "edsr,improved")
+    assert "two models or more" in complaint("in", "--ensemble", "edsr")
+    assert "no scale in common" in complaint("in", "--ensemble", "edsr-x2,improved-x4")
+    assert "Name two models" in complaint("in", "--interpolate", "edsr:improved")
+
+
+def test_combinations_are_scored(folder: Path) -> None:
+    for words, name in (
+        (("-m", "bicubic", "--tta"), "bicubic-x2 (tta)"),
+        (("--ensemble", "bicubic,lanczos"), "bicubic-x2,lanczos-x2"),
+        (("--interpolate", "lightweight:lightweight-x2:0.3"), "lightweight-x2:lightweight-x2:0.3"),
+    ):
+        report = as_json("eval", "--data", "in/a.png", "-s", "2", *words)
+        assert report["model"] == name
+        assert report["mean"]["psnr_y"] > 15
+    assert "different size have no mean" in complaint("eval", "--data", "in", "--ensemble", "edsr-x2,improved-x4")
+
+
 def test_quality_strength_and_metadata_change_the_file(folder: Path) -> None:
     for index, words in enumerate(("", "-q 30", "--strength 0", "--strip-metadata")):
         assert upscale("in/b.jpg", "-o", f"{index}.jpg", *BICUBIC, *words.split()).exit_code == 0

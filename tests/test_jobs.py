@@ -12,6 +12,7 @@ from upscale_cli import jobs
 from upscale_cli.errors import OutputError, UpscaleError, UsageError
 from upscale_cli.jobs import Item
 from upscale_cli.media.frame import Frame
+from upscale_cli.networks import Combination
 from upscale_cli.pipeline import PictureOptions
 from upscale_cli.request import NetworkOptions, RunRequest, Size
 
@@ -42,7 +43,67 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "in"
 
 
+@pytest.fixture
+def restorer(tmp_path: Path) -> Path:
+    """Weights of a network of scale 1 that no table has."""
+    from upscale_cli.weights import formats
+    from upscale_cli.zoo.cyclegan import Generator
+
+    formats.save(tmp_path / "restorer.safetensors", Generator(scale=1, channels=4, blocks=1).state_dict(), {})
+    return tmp_path / "restorer.safetensors"
+
+
 # --- sizes and networks ------------------------------------------------------------------------------------------
+
+
+def settings_of(path: Path, **options: object) -> str:
+    return plan(path, network=NetworkOptions(**options))[path.name].settings  # type: ignore[arg-type]
+
+
+def test_other_models_another_share_and_turns_are_other_settings(folder: Path) -> None:
+    models = ("edsr", "lightweight")
+    wanted = (
+        Combination(("edsr",)),
+        Combination(("edsr",), tta=True),
+        Combination(models),
+        Combination(models[::-1]),
+        Combination(models, tta=True),
+        Combination(models, share=0.5),
+        Combination(models, share=0.75),
+    )
+    found = [settings_of(folder / "a.jpg", model=each) for each in wanted]
+    assert len(set(found)) == len(wanted)
+    assert found[0] == settings_of(folder / "a.jpg", model="edsr")
+    assert found[1] == settings_of(folder / "a.jpg", model=Combination(("edsr",), tta=True), tile_px=64)
+
+
+def test_eight_times_goes_through_the_combination_twice(folder: Path) -> None:
+    both = NetworkOptions(model=Combination(("lightweight", "improved"), tta=True))
+    item = plan(folder / "a.jpg", network=both, size=Size(scale=8), name="{stem}-{model}")["a.jpg"]
+    assert [stage.name for stage in item.stages] == [
+        "lightweight-x2,improved-x2 (tta)",
+        "lightweight-x4,improved-x4 (tta)",
+    ]
+    assert target(item) == "a-lightweight+improved-tta.jpg"
+
+
+def test_a_model_that_keeps_the_size_keeps_it_unless_asked(folder: Path, restorer: Path) -> None:
+    network = NetworkOptions(model=str(restorer))
+    item = plan(folder / "a.jpg", network=network)["a.jpg"]
+    assert item.job
+    assert ((item.job.width, item.job.height), target(item)) == ((60, 45), "a_x1.jpg")
+    assert [stage.scale for stage in item.stages] == [1]
+    assert plan(folder / "a.jpg", network=network, size=Size(scale=0.5))["a.jpg"].stages == item.stages
+    for size in (Size(scale=2), Size(width=61)):
+        with pytest.raises(UsageError, match=r"keeps a picture's size .* Use --scale 1, and then another model"):
+            plan(folder / "a.jpg", network=network, size=size)
+
+
+def test_all_others_double_it_unless_asked(folder: Path) -> None:
+    for model in ("bicubic", "edsr-x4"):
+        job = plan(folder / "a.jpg", network=NetworkOptions(model=model))["a.jpg"].job
+        assert job
+        assert (job.width, job.height) == (120, 90)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from upscale_cli.engines import Engine
 from upscale_cli.errors import OutputError, WeightsError
 from upscale_cli.journal import FILE_NAME, LOCK_NAME, locked
 from upscale_cli.media.frame import Frame
+from upscale_cli.networks import Combination
 from upscale_cli.request import NetworkOptions, RunRequest, Size
 from upscale_cli.run import FileReport, News, RunReport, forecast, run
 
@@ -33,7 +34,7 @@ class Networks:
         self.offline: list[bool] = []
 
     def __call__(
-        self, model: str | Path, scale: int | None = None, *, device: str, precision: str, offline: bool
+        self, model: Combination, scale: int | None = None, *, device: str, precision: str, offline: bool
     ) -> Engine:
         assert scale is not None
         self.opened.append(str(model))
@@ -107,6 +108,29 @@ def test_networks_are_opened_once_and_only_those_needed(folder: Path, out: Path)
     assert networks.opened == ["bicubic-x4", "bicubic-x2"]
     assert [file.source.name for file in report.files] == ["a.png", "b.png", "wide.png"]
     assert [file.model for file in report.files] == ["bicubic-x4", "bicubic-x4", "bicubic-x2"]
+
+
+def test_turned_eight_times_is_another_result_and_another_speed(folder: Path, out: Path) -> None:
+    """With the formula itself, which turns along: the pixels stay, and what is known of them does not."""
+    turned = NetworkOptions(model=Combination(("bicubic",), tta=True), precision="fp32")
+    plain = NetworkOptions(model="bicubic", precision="fp32")
+    (file,) = run(request(folder / "a.png", output=out, network=turned)).files
+    assert (file.state, file.model) == ("made", "bicubic-x2 (tta)")
+    (large,), _, _ = read(out / "a_x2.png")
+    assert "(tta) on cpu in fp32" in (out / FILE_NAME).read_text()
+    assert run(request(folder / "a.png", output=out, network=turned)).files[0].state == "done"
+    assert "made with other settings" in run(request(folder / "a.png", output=out, network=plain)).files[0].reason
+    (file,) = run(request(folder / "a.png", output=out, network=plain, existing="resume")).files
+    assert (file.state, file.model) == ("made", "bicubic-x2")
+    (once,), _, _ = read(out / "a_x2.png")
+    np.testing.assert_allclose(large.color, once.color, atol=1)
+
+
+def test_a_combination_is_opened_as_one(folder: Path, out: Path) -> None:
+    networks = Networks()
+    both = NetworkOptions(model=Combination(("bicubic", "lanczos"), tta=True))
+    (file,) = run(request(folder / "a.png", output=out, network=both, size=Size(scale=8)), opener=networks).files
+    assert networks.opened == [file.model] == ["bicubic-x8,lanczos-x8 (tta)"]
 
 
 def test_no_network_where_nothing_grows(folder: Path, out: Path) -> None:
