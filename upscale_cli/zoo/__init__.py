@@ -4,7 +4,21 @@ import difflib
 from collections.abc import Mapping
 
 from upscale_cli.errors import UsageError
-from upscale_cli.zoo import edsr, improved, interpolation, lightweight, srresnet
+from upscale_cli.zoo import (
+    cyclegan,
+    edsr,
+    improved,
+    interpolation,
+    lightweight,
+    mobilenetv2_decoder,
+    rdn,
+    resnet18_unet,
+    rrdb,
+    rrdn,
+    simplecnn,
+    srresnet,
+    srvgg,
+)
 from upscale_cli.zoo.variant import Architecture, Precision, Shapes, Variant
 
 __all__ = ["Architecture", "Precision", "Shapes", "Variant", "find", "recognise", "variants"]
@@ -14,6 +28,14 @@ _ARCHITECTURES = (
     improved.ARCHITECTURE,
     edsr.ARCHITECTURE,
     srresnet.ARCHITECTURE,
+    srvgg.ARCHITECTURE,
+    rrdb.ARCHITECTURE,
+    rdn.ARCHITECTURE,
+    rrdn.ARCHITECTURE,
+    simplecnn.ARCHITECTURE,
+    mobilenetv2_decoder.ARCHITECTURE,
+    resnet18_unet.ARCHITECTURE,
+    cyclegan.ARCHITECTURE,
     interpolation.ARCHITECTURE,
 )
 _BY_NAME = {variant.name: variant for architecture in _ARCHITECTURES for variant in architecture.variants}

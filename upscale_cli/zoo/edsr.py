@@ -6,7 +6,8 @@ those of the authors' published checkpoints (sanghyun-son/EDSR-PyTorch, MIT): su
 body.<last>, tail.0.{0,2,...}, tail.1, add_mean.
 
 Published checkpoints work on [0, 255]; this module takes and gives [0, 1]. It reads the range from the checkpoint's
-own mean layer, so that both kinds load strictly and mean the same.
+own mean layer, so that both kinds load strictly and mean the same. eugenesiow/super-image (Apache-2.0) publishes files
+with the same keys and mean layers that its network never applies: they are right here with those biases at zero.
 """
 
 from functools import partial
@@ -16,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from upscale_cli.zoo.blocks import conv3x3, narrowed, shuffle_steps
-from upscale_cli.zoo.variant import Architecture, Variant
+from upscale_cli.zoo.layout import count, fitting, shuffle_scale, width
+from upscale_cli.zoo.variant import Architecture, Shapes, Variant
 
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # RGB, in [0, 1]
 
@@ -69,10 +71,10 @@ class EDSR(nn.Module):
     def forward(self, lr: Tensor) -> Tensor:
         features = self.head(narrowed(self.sub_mean(lr * self.value_range), self))
         features = features + self.body(features)
-        return self.add_mean(_widened(self.tail[1], self.tail[0](features), lr.dtype)) / self.value_range
+        return self.add_mean(widened(self.tail[1], self.tail[0](features), lr.dtype)) / self.value_range
 
 
-def _widened(conv: nn.Module, features: Tensor, dtype: torch.dtype) -> Tensor:
+def widened(conv: nn.Module, features: Tensor, dtype: torch.dtype) -> Tensor:
     """A 3 x 3 convolution in another precision than its weights': the last layer draws the picture itself."""
     assert isinstance(conv, nn.Conv2d)
     assert conv.bias is not None
@@ -128,4 +130,19 @@ VARIANTS = (
     ),
 )
 
-ARCHITECTURE = Architecture("edsr", VARIANTS)
+
+def recognise(shapes: Shapes) -> Variant | None:
+    """Any width and depth. No tensor shows the residual scale: the authors' is 0.1 from 256 channels on."""
+    blocks, channels = count(shapes, "body.{}.body.0.weight"), width(shapes, "head.0.weight")
+    scale = shuffle_scale(shapes, "tail.0.{}.weight", step=2)
+    if not (blocks and channels and scale):
+        return None
+    residual_scale = 0.1 if channels >= 256 else 1.0
+    module = partial(EDSR, scale=scale, blocks=blocks, channels=channels, residual_scale=residual_scale)
+    radius = 2 * blocks + 5
+    name = f"edsr/x{scale}-{channels}f-{blocks}b"
+    fresh = Variant(name, "edsr", module, scale=scale, margin=min(radius, 32), exact=radius <= 32, parameters=0)
+    return fitting(shapes, fresh, VARIANTS)
+
+
+ARCHITECTURE = Architecture("edsr", VARIANTS, recognise=recognise)

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from upscale_cli.zoo.blocks import conv3x3, enlarge_nearest, narrowed, shuffle_steps
-from upscale_cli.zoo.variant import Architecture, Variant
+from upscale_cli.zoo.layout import count, fitting, shuffle_scale, width
+from upscale_cli.zoo.variant import Architecture, Shapes, Variant
 
 
 class Improved(nn.Module):
@@ -71,4 +72,19 @@ VARIANTS = (
     ),
 )
 
-ARCHITECTURE = Architecture("improved", VARIANTS)
+
+def recognise(shapes: Shapes) -> Variant | None:
+    """Any width, and any depth of whole residual groups, which no tensor shows: of four, or one group of fewer."""
+    layers, channels = count(shapes, "body.{}.weight"), width(shapes, "head.weight")
+    scale = shuffle_scale(shapes, "upsample.{}.weight")
+    group = min(layers, 4)
+    if not (layers and channels and scale) or layers % group:
+        return None
+    module = partial(Improved, scale=scale, channels=channels, layers=layers, residual_every=group)
+    radius = layers + 3
+    name = f"improved/x{scale}-{channels}f-{layers}l"
+    fresh = Variant(name, "improved", module, scale=scale, margin=min(radius, 40), exact=radius <= 40, parameters=0)
+    return fitting(shapes, fresh, VARIANTS)
+
+
+ARCHITECTURE = Architecture("improved", VARIANTS, recognise=recognise)

@@ -7,13 +7,15 @@ Six 3 x 3 convolutions at low resolution (3 -> 32, 4 x 32 -> 32, 32 -> 3 s^2), P
 Keys: head, body.N, tail (convolutions), act.N (PReLU).
 """
 
+import math
 from functools import partial
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from upscale_cli.zoo.blocks import conv3x3, enlarge_nearest, narrowed
-from upscale_cli.zoo.variant import Architecture, Variant
+from upscale_cli.zoo.layout import count, fitting, width
+from upscale_cli.zoo.variant import Architecture, Shapes, Variant
 
 
 class Lightweight(nn.Module):
@@ -61,4 +63,18 @@ VARIANTS = (
     ),
 )
 
-ARCHITECTURE = Architecture("lightweight", VARIANTS)
+
+def recognise(shapes: Shapes) -> Variant | None:
+    """Any width, depth and scale."""
+    layers, channels = count(shapes, "body.{}.weight"), width(shapes, "head.weight")
+    scale = math.isqrt(width(shapes, "tail.weight") // 3)
+    if not (layers and channels and scale):
+        return None
+    module = partial(Lightweight, scale=scale, channels=channels, layers=layers)
+    radius = layers + 2
+    name = f"lightweight/x{scale}-{channels}f-{layers}l"
+    fresh = Variant(name, "lightweight", module, scale=scale, margin=min(radius, 40), exact=radius <= 40, parameters=0)
+    return fitting(shapes, fresh, VARIANTS)
+
+
+ARCHITECTURE = Architecture("lightweight", VARIANTS, recognise=recognise)

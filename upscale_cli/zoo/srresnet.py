@@ -5,7 +5,7 @@ arXiv:1609.04802. 9 x 9 head and tail, residual blocks with BatchNorm and PReLU,
 those of leftthomas/SRGAN (MIT): block1.{0,1}, block<n>.{conv1,bn1,prelu,conv2,bn2}, a 3 x 3 pair, the upsampling.
 
 The network works on [-1, 1] and this module maps from and to [0, 1]. leftthomas' checkpoints read their input in
-[0, 1]: `signed_input=False`.
+[0, 1]: `signed_input=False`. They have 5 blocks: the -5b variants.
 """
 
 from functools import partial
@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from upscale_cli.zoo.blocks import conv3x3, narrowed, shuffle_steps
-from upscale_cli.zoo.variant import Architecture, Variant
+from upscale_cli.zoo.layout import count, fitting, shuffle_scale, width
+from upscale_cli.zoo.variant import Architecture, Shapes, Variant
 
 
 class ResidualBlock(nn.Module):
@@ -79,11 +80,25 @@ def _variant(scale: int, parameters: int) -> Variant:
     )
 
 
+def _published(scale: int, parameters: int) -> Variant:
+    return Variant(
+        f"srresnet/x{scale}-5b",
+        "srresnet",
+        partial(SRResNet, scale=scale, blocks=5, signed_input=False),
+        scale=scale,
+        margin=18,
+        exact=True,
+        parameters=parameters,
+    )
+
+
 VARIANTS = (
     _variant(2, 1_401_622),
     _variant(3, 1_586_262),
     _variant(4, 1_549_335),
     _variant(8, 1_697_048),
+    _published(2, 586_379),
+    _published(4, 734_092),
     Variant(
         "srresnet/x2-tiny",
         "srresnet",
@@ -95,4 +110,18 @@ VARIANTS = (
     ),
 )
 
-ARCHITECTURE = Architecture("srresnet", VARIANTS)
+
+def recognise(shapes: Shapes) -> Variant | None:
+    """Any width and depth. No tensor shows the range of the input: that of the published files, unless a row says."""
+    blocks, channels = count(shapes, "block{}.conv1.weight", first=2), width(shapes, "block1.0.weight")
+    scale = shuffle_scale(shapes, f"block{blocks + 3}.{{}}.conv.weight")
+    if not (blocks and channels and scale):
+        return None
+    module = partial(SRResNet, scale=scale, blocks=blocks, channels=channels, signed_input=False)
+    radius = 2 * blocks + 8
+    name = f"srresnet/x{scale}-{channels}f-{blocks}b"
+    fresh = Variant(name, "srresnet", module, scale=scale, margin=min(radius, 24), exact=radius <= 24, parameters=0)
+    return fitting(shapes, fresh, VARIANTS)
+
+
+ARCHITECTURE = Architecture("srresnet", VARIANTS, recognise=recognise)
