@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from nearest_engine import NearestEngine, nearest
 
 from upscale_cli import zoo
@@ -20,6 +21,7 @@ from upscale_cli.manifest import load_manifest
 from upscale_cli.model import Model, load_mixture, load_model
 from upscale_cli.networks import Combination
 from upscale_cli.weights import formats, source
+from upscale_cli.zoo.cyclegan import Generator
 
 SMALL = "lightweight-x2"
 
@@ -207,7 +209,26 @@ def test_only_one_network_with_other_weights_can_be_mixed() -> None:
         opened("bicubic-x2", "bicubic-x2", share=0.5)
 
 
-# --- a network that no table has ---------------------------------------------------------------------------------
+# --- networks unlike the others ---------------------------------------------------------------------------------
+
+
+def test_a_network_that_must_see_the_whole_picture_and_keeps_its_size(tmp_path: Path, spices: np.ndarray) -> None:
+    """From a file whose hyperparameters no table has, alone and turned; random weights show tiles well enough."""
+    torch.manual_seed(0)
+    state = Generator(scale=1, channels=4, blocks=1).state_dict()
+    formats.save(tmp_path / "own.safetensors", {key: value * 20 for key, value in state.items()}, {})
+    lr = spices[200:264, 100:201]
+    for tta in (False, True):
+        engine = opened(tmp_path / "own.safetensors", tta=tta)
+        assert (engine.scale, engine.tileable) == (1, False)
+        upscaler = Upscaler([engine], tile_px=48)
+        made = upscaler.enlarge_rgb8(lr)
+        assert upscaler.effort.tile_px == 101
+        assert upscaler.effort.notes == (f"{engine.name} must see the whole picture: not cut into tiles",)
+        whole = engine.infer((lr / np.float32(255))[None])[0]
+        np.testing.assert_allclose(made, whole * 255, atol=0.51)
+        assert np.abs(made - lr.astype(float)).mean() > 5
+        assert np.abs(whole[:48, :48] - engine.infer((lr[:48, :48] / np.float32(255))[None])[0]).max() > 3 / 255
 
 
 def test_a_variant_made_around_a_module_goes_all_the_way(spices: np.ndarray) -> None:
