@@ -25,6 +25,10 @@ class WeightsError(UpscaleError):
     """Weights are missing, corrupt, or do not fit the network they were named for."""
 
 
+class UnknownNetworkError(WeightsError):
+    """Sound weights of a network that is not in the zoo; another library may know it."""
+
+
 class InferenceError(UpscaleError):
     """A network ran and gave no usable picture (NaN, a black tile, no memory even for the smallest tile)."""
 

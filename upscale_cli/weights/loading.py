@@ -5,9 +5,9 @@ from pathlib import Path
 from torch import nn
 
 from upscale_cli import zoo
-from upscale_cli.errors import WeightsError
+from upscale_cli.errors import UnknownNetworkError, WeightsError
 from upscale_cli.manifest import Entry, load_manifest, names_file
-from upscale_cli.weights import formats, ncnn, source
+from upscale_cli.weights import formats, ncnn, source, spandrel
 from upscale_cli.weights.importing import read_weights
 
 
@@ -28,14 +28,30 @@ def variant_of_file(path: Path) -> zoo.Variant:
     """What a weights file is: by the name in its header, else by its keys and shapes. WeightsError if it is neither."""
     if not path.exists():
         raise WeightsError(f"{path} does not exist. Give --model a weights file, or a name of `upscale models list`.")
-    return read_weights(path).variant
+    try:
+        return read_weights(path).variant
+    except UnknownNetworkError as unknown:
+        return _load_elsewhere(path, unknown)[0]
 
 
 def _load_file(path: Path) -> tuple[str, zoo.Variant, nn.Module]:
-    weights = read_weights(path)
+    try:
+        weights = read_weights(path)
+    except UnknownNetworkError as unknown:
+        return path.stem, *_load_elsewhere(path, unknown)
     module = weights.variant.build().eval()
     module.load_state_dict(weights.state, strict=True)
     return path.stem, weights.variant, module
+
+
+def _load_elsewhere(path: Path, unknown: UnknownNetworkError) -> tuple[zoo.Variant, nn.Module]:
+    """What spandrel makes of a file that no network here fits. WeightsError if it is not there or knows none either."""
+    if not spandrel.installed():
+        raise WeightsError(f"{unknown} {spandrel.INSTALL}") from unknown
+    try:
+        return spandrel.read(path)[:2]
+    except UnknownNetworkError:
+        raise WeightsError(f"{unknown} spandrel knows none either.") from unknown
 
 
 def _load_entry(entry: Entry, *, offline: bool) -> nn.Module:
