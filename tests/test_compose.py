@@ -12,7 +12,7 @@ from nearest_engine import NearestEngine, nearest
 
 from upscale_cli import zoo
 from upscale_cli.engines import Engine, Ensemble, SelfEnsemble, open_engine
-from upscale_cli.engines.eager import EagerEngine
+from upscale_cli.engines.eager import EagerEngine, live_values_per_pixel
 from upscale_cli.engines.interface import Tiles
 from upscale_cli.enlarge import Upscaler
 from upscale_cli.errors import UsageError
@@ -229,6 +229,22 @@ def test_a_network_that_must_see_the_whole_picture_and_keeps_its_size(tmp_path: 
         np.testing.assert_allclose(made, whole * 255, atol=0.51)
         assert np.abs(made - lr.astype(float)).mean() > 5
         assert np.abs(whole[:48, :48] - engine.infer((lr[:48, :48] / np.float32(255))[None])[0]).max() > 3 / 255
+
+
+class Looking(torch.nn.Module):
+    """A convolution, once it has looked at the numbers; as codes of other packages do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 12, 3, padding=1)
+
+    def forward(self, lr: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.pixel_shuffle(self.conv(lr) + lr.mean().item(), 2)
+
+
+def test_the_memory_of_a_network_that_looks_at_numbers_is_measured() -> None:
+    variant = zoo.Variant("looking/x2", "foreign", Looking, 2, 16, 336)
+    assert live_values_per_pixel(variant) == 3 + 12 + 12
 
 
 def test_a_variant_made_around_a_module_goes_all_the_way(spices: np.ndarray) -> None:

@@ -12,6 +12,9 @@ from upscale_cli.model import DTYPES, Model
 from upscale_cli.zoo import Variant
 
 
+_PROBE_PX = 128  # no less: networks that look through windows fill smaller pictures up to one
+
+
 class EagerEngine:
     """A Model behind the Engine interface."""
 
@@ -49,8 +52,16 @@ class EagerEngine:
 def live_values_per_pixel(variant: Variant) -> float:
     """Values alive at the worst layer, per input pixel: its input, its output, one skip connection of that size.
 
-    Read off a run on the meta device, which computes shapes and nothing else.
+    Read off a run on the meta device, which computes shapes and nothing else; off a real one for networks of other
+    packages whose code looks at numbers.
     """
+    try:
+        return _live_values(variant, torch.device("meta"))
+    except RuntimeError:
+        return _live_values(variant, torch.device("cpu"))
+
+
+def _live_values(variant: Variant, device: torch.device) -> float:
     most = 0
 
     def note(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -58,13 +69,13 @@ def live_values_per_pixel(variant: Variant) -> float:
         sizes = [tensor.numel() for tensor in (*inputs, output) if isinstance(tensor, Tensor)]
         most = max(most, sum(sizes) + max(sizes))
 
-    side = 16 * variant.multiple_of
-    with torch.device("meta"):
+    side = -(-_PROBE_PX // variant.multiple_of) * variant.multiple_of
+    with device:
         # Moved there too: what was built around weights in memory is not made of meta tensors.
-        module = variant.build().to("meta").eval()
+        module = variant.build().to(device).eval()
         for layer in module.modules():
             if not list(layer.children()):
                 layer.register_forward_hook(note)
         with torch.inference_mode():
-            module(torch.empty(1, 3, side, side))
+            module(torch.full((1, 3, side, side), 0.5))
     return most / side**2
