@@ -25,6 +25,7 @@ def own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         for name in ("HF_ENDPOINT", "HF_TOKEN", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
             patch.delenv(name, raising=False)
         patch.setenv("UPSCALE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("UPSCALE_MODELS", str(tmp_path_factory.mktemp("models")))
         yield
 
 

@@ -98,10 +98,17 @@ def test_hyperparameters_that_no_row_has_are_read_from_the_shapes(tmp_path: Path
 
 
 def test_the_first_esrgan_layout_comes_out_under_our_keys(tmp_path: Path) -> None:
-    layers = {"conv_first": "model.0", "conv_body": "model.1.sub.1", "conv_up1": "model.3", "conv_up2": "model.6"}
+    state = state_of("rrdb/x4-tiny")
+    blocks = len({key.split(".")[1] for key in state if key.startswith("body.")})
+    layers = {
+        "conv_first": "model.0",
+        "conv_body": f"model.1.sub.{blocks}",
+        "conv_up1": "model.3",
+        "conv_up2": "model.6",
+    }
     layers |= {"conv_hr": "model.8", "conv_last": "model.10"}
     theirs = {}
-    for key, value in state_of("rrdb/x4-tiny").items():
+    for key, value in state.items():
         layer, _, kind = key.rpartition(".")
         inner = re.sub(r"^body\.(\d+)\.rdb(\d)\.conv(\d)$", r"model.1.sub.\1.RDB\2.conv\3.0", layer)
         theirs[f"{layers.get(layer, inner)}.{kind}"] = value
@@ -221,6 +228,9 @@ def test_a_network_that_gives_no_picture_fails_the_check() -> None:
     state = {key: torch.zeros_like(value) for key, value in state_of().items()}
     with pytest.raises(WeightsError, match=r"edsr/x2-tiny gives a picture of one colour"):
         check(variant, state)
+    coloured = {"add_mean.bias": torch.tensor([0.1, 0.5, 0.9])}
+    with pytest.raises(WeightsError, match="a picture of one colour"):
+        check(variant, state | coloured)
     with pytest.raises(WeightsError, match=r"edsr/x2-tiny gives NaN or infinity"):
         check(variant, state_of() | {"head.0.weight": torch.full_like(state["head.0.weight"], 3e38)})
     with pytest.raises(WeightsError, match="1 tensor missing"):

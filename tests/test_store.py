@@ -120,6 +120,18 @@ def test_published_weights(oracles: Path, tmp_path: Path, spices: np.ndarray) ->
         assert np.abs(sr.astype(int) - expected).max() <= 1
 
 
+def test_the_user_decides_where_the_tensors_fit_several_networks(tmp_path: Path, folder: Path) -> None:
+    """A network that enlarges its input first has the same tensors at every scale."""
+    path = tmp_path / "own.pth"
+    torch.save(zoo.find("simplecnn/x3").build().state_dict(), path)
+    with pytest.raises(WeightsError, match=r"simplecnn/x2, simplecnn/x3, simplecnn/x4.*--variant"):
+        store.add(path)
+    assert not folder.exists() or not list(folder.iterdir())
+    entry = store.add(path, variant="simplecnn/x3")
+    assert (entry.variant, entry.scale) == ("simplecnn/x3", 3)
+    assert load_module(entry.name, None)[1] is zoo.find("simplecnn/x3")
+
+
 def test_force_replaces_and_nothing_else_does(file: Path, folder: Path, tmp_path: Path) -> None:
     first = store.add(file, name="mine")
     save(tmp_path / "other.safetensors", zoo.find("lightweight/x2").build().state_dict(), {})

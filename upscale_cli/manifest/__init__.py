@@ -111,9 +111,12 @@ class Manifest:
         return f"There is no model {model!r}.{guess} Models: {', '.join(models)} (see `upscale models list`)."
 
 
+WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".tar", ".bin", ".param")
+
+
 def names_file(model: str | Path) -> bool:
     """Whether `--model` gives a weights file rather than a name: a path, or a name with a weights file's ending."""
-    return isinstance(model, Path) or "/" in model or Path(model).suffix in (".safetensors", ".pth", ".pt", ".bin")
+    return isinstance(model, Path) or "/" in model or Path(model).suffix in WEIGHTS_SUFFIXES
 
 
 def load_manifest(path: Path | None = None) -> Manifest:

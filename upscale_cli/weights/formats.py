@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from upscale_cli import zoo
-from upscale_cli.errors import OutputError, WeightsError
+from upscale_cli.errors import OutputError, UnknownNetworkError, WeightsError
 from upscale_cli.weights.sniff import DESCRIPTIONS, sniff
 from upscale_cli.zoo import Shapes, Variant
 
@@ -111,7 +111,8 @@ def keys_sha256(shapes: Shapes) -> str:
 def identify(shapes: Shapes) -> tuple[Variant, Mapping[str, str]]:
     """The network that tensors with these keys and shapes are of, and their keys -> its keys (those to drop left out).
 
-    Raises WeightsError, listing the nearest, if no network fits, and listing all that fit if nothing decides.
+    Raises UnknownNetworkError, listing the nearest, if no network fits, and WeightsError, listing all that fit, if
+    nothing decides.
     """
     known = look_up(shapes)
     if known is not None:
@@ -121,7 +122,7 @@ def identify(shapes: Shapes) -> tuple[Variant, Mapping[str, str]]:
     nearest = sorted((len(found ^ items), name, len(found & items)) for name, items in wanted)
     near = [f"{name} ({shared} of {len(found)} tensors)" for _, name, shared in nearest[:3] if shared]
     hint = f" Nearest: {', '.join(near)}." if near else ""
-    raise WeightsError(f"No network here has exactly these {len(found)} tensors.{hint}")
+    raise UnknownNetworkError(f"No network here has exactly these {len(found)} tensors.{hint}")
 
 
 def look_up(shapes: Shapes) -> tuple[Variant, Mapping[str, str]] | None:
@@ -135,7 +136,9 @@ def look_up(shapes: Shapes) -> tuple[Variant, Mapping[str, str]] | None:
     exact = [variant for variant in rows if _weights_only(_expected(variant)) == found]
     # An architecture decides between its own rows, but where the input is enlarged first no tensor shows the scale.
     if len(exact) > 1 and (known is None or len({variant.scale for variant in exact}) > 1):
-        raise WeightsError(f"The tensors fit several networks: {', '.join(v.name for v in exact)}. Name one of them.")
+        several = ", ".join(variant.name for variant in exact)
+        way_out = "Import them with `upscale models import FILE --variant NAME`."
+        raise WeightsError(f"The tensors fit several networks: {several}. {way_out}")
     return known or ((exact[0], {key: key for key in shapes}) if exact else None)
 
 

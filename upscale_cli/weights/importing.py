@@ -39,7 +39,8 @@ def read_weights(path: Path, *, variant: str | None = None) -> ForeignWeights:
     """Read safetensors, a PyTorch checkpoint or ncnn's .param and .bin (either is named, the other lies beside it).
 
     The network is `variant`, else the one the header names, else the one that the keys and shapes belong to. Raises
-    WeightsError, naming the file and the cause, and UsageError if no network is called `variant`.
+    WeightsError, naming the file and the cause (UnknownNetworkError if that is all), and UsageError if no network is
+    called `variant`.
     """
     metadata: dict[str, str] = {}
     match sniff(path):
@@ -53,7 +54,7 @@ def read_weights(path: Path, *, variant: str | None = None) -> ForeignWeights:
     try:
         return _understood(state, metadata, notes, variant=variant)
     except WeightsError as error:
-        raise WeightsError(f"{path}: {error}") from error
+        raise type(error)(f"{path}: {error}") from error
 
 
 def check(variant: zoo.Variant, state: Mapping[str, Tensor]) -> None:
@@ -67,7 +68,7 @@ def check(variant: zoo.Variant, state: Mapping[str, Tensor]) -> None:
         raise WeightsError(
             f"With these weights {variant.name} gives NaN or infinity. They are damaged, or for another."
         )
-    if sr.clamp(0, 1).std() < 1 / 255:
+    if sr.clamp(0, 1).flatten(2).std(-1).max() < 1 / 255:
         raise WeightsError(
             f"With these weights {variant.name} gives a picture of one colour. They are damaged, untrained, or for a "
             "network that counts in another range."

@@ -35,8 +35,10 @@ class Removal:
     bytes: int
 
 
-def add(path: Path, *, name: str | None = None, force: bool = False) -> Entry:
+def add(path: Path, *, name: str | None = None, variant: str | None = None, force: bool = False) -> Entry:
     """Import the weights file `path` as a model called `name`, by default after the file; returns its row.
+
+    `variant` says which network it is (`simplecnn/x4`) where the tensors fit several.
 
     The tensors keep their precision. Raises UsageError for a name that is none or is taken (that of an imported model
     may be taken over with `force`), WeightsError for a file that is no known network's sound weights, OutputError if
@@ -48,29 +50,29 @@ def add(path: Path, *, name: str | None = None, force: bool = False) -> Entry:
     from upscale_cli.weights.formats import expected_shapes, keys_sha256, save
     from upscale_cli.weights.importing import check, read_weights
 
-    weights = read_weights(path)
-    variant = weights.variant
-    check(variant, weights.state)
-    known = variant.name in {each.name for each in zoo.variants()}  # another is known again by its tensors
+    weights = read_weights(path, variant=variant)
+    network = weights.variant
+    check(network, weights.state)
+    known = network.name in {each.name for each in zoo.variants()}  # another is known again by its tensors
     folder = models_path()
     part = folder / f".{chosen}.part"
     shutil.rmtree(part, ignore_errors=True)  # what a killed import left
     try:
         staged = part / f"{chosen}.safetensors"
-        save(staged, weights.state, {"variant": variant.name} if known else {})
+        save(staged, weights.state, {"variant": network.name} if known else {})
         entry = Entry(
             name=chosen,
             model=chosen,
-            variant=variant.name,
-            task=variant.task,
-            scale=variant.scale,
-            parameters=variant.parameters,
+            variant=network.name,
+            task=network.task,
+            scale=network.scale,
+            parameters=network.parameters,
             status="imported",
             summary=f"Imported from {path.name}",
             source=Imported(staged.name, path.name, sha256_of(path), weights.notes),
             size=staged.stat().st_size,
             sha256=sha256_of(staged),
-            keys_sha256=keys_sha256(expected_shapes(variant)),
+            keys_sha256=keys_sha256(expected_shapes(network)),
         )
         _write(staged.with_suffix(".json"), json.dumps(to_json(entry), indent=2))
         for suffix in (".safetensors", ".json"):

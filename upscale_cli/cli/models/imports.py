@@ -18,6 +18,9 @@ def _complete_imported(incomplete: str) -> list[str]:
 def import_model(
     file: Annotated[Path, typer.Argument(help="A .safetensors, .pth, .pt file, or ncnn's .param or .bin.")],
     name: Annotated[str | None, typer.Option("--name", help="What to call it; after the file unless given.")] = None,
+    variant: Annotated[
+        str | None, typer.Option("--variant", help="The network (simplecnn/x4), where the tensors fit several.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an imported model of this name.")] = False,
     as_json: JsonOpt = False,
 ) -> None:
@@ -25,7 +28,7 @@ def import_model(
 
     Example: `upscale models import 4xNomos2.pth --name nomos`
     """
-    entry = store.add(file, name=name, force=force)
+    entry = store.add(file, name=name, variant=variant, force=force)
     assert isinstance(entry.source, Imported)
     path = models_path() / entry.source.path
     if as_json:
