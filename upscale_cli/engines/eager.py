@@ -11,7 +11,6 @@ from upscale_cli.engines.interface import Tiles
 from upscale_cli.model import DTYPES, Model
 from upscale_cli.zoo import Variant
 
-
 _PROBE_PX = 128  # no less: networks that look through windows fill smaller pictures up to one
 
 
