@@ -6,18 +6,23 @@ from collections.abc import Mapping
 from upscale_cli.errors import UsageError
 from upscale_cli.zoo import (
     cyclegan,
+    drct,
     edsr,
+    hat,
     improved,
     interpolation,
     lightweight,
     mobilenetv2_decoder,
     rdn,
+    realplksr,
     resnet18_unet,
     rrdb,
     rrdn,
     simplecnn,
+    span,
     srresnet,
     srvgg,
+    swinir,
 )
 from upscale_cli.zoo.variant import Architecture, Precision, Shapes, Variant
 
@@ -36,6 +41,11 @@ _ARCHITECTURES = (
     mobilenetv2_decoder.ARCHITECTURE,
     resnet18_unet.ARCHITECTURE,
     cyclegan.ARCHITECTURE,
+    span.ARCHITECTURE,
+    realplksr.ARCHITECTURE,
+    swinir.ARCHITECTURE,
+    hat.ARCHITECTURE,
+    drct.ARCHITECTURE,
     interpolation.ARCHITECTURE,
 )
 _BY_NAME = {variant.name: variant for architecture in _ARCHITECTURES for variant in architecture.variants}

@@ -1,0 +1,147 @@
+"""SPAN, the swift parameter-free attention network: blocks whose own output says where to add.
+
+Wan et al., Swift Parameter-free Attention Network for Efficient Super-Resolution, arXiv:2311.12770. Keys are those of
+hongyuanyu/SPAN and neosr (both Apache-2.0): conv_1, block_{1..6}.{c1_r,c2_r,c3_r}, conv_cat, conv_2, upsampler.0.
+
+Every 3 x 3 convolution is trained as a chain 1 x 1, 3 x 3, 1 x 1 and a 1 x 1 beside it. Together they are one 3 x 3,
+which is made of them at each call, so that training and use see the same network. Published files also hold it, as
+eval_conv, made when their network was last validated and perhaps older than the rest: it is left out. The paper's
+parameters, 498 K at x4 and 426 K with 48 channels, are those after the merge; the rows count what is trained.
+"""
+
+import math
+from collections.abc import Collection, Mapping
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from upscale_cli.zoo.blocks import conv3x3, narrowed
+from upscale_cli.zoo.edsr import DIV2K_MEAN, widened
+from upscale_cli.zoo.layout import count, fitting, width
+from upscale_cli.zoo.variant import Architecture, Shapes, Variant
+
+SCALES = (1, 2, 3, 4, 8)
+GAIN = 2  # channels within the chain, in those outside
+
+
+class Conv3XC(nn.Module):
+    """A 3 x 3 convolution trained as a chain of three with a shortcut."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.sk = nn.Conv2d(inputs, outputs, 1)
+        self.conv = nn.Sequential(
+            nn.Conv2d(inputs, GAIN * inputs, 1),
+            nn.Conv2d(GAIN * inputs, GAIN * outputs, 3),
+            nn.Conv2d(GAIN * outputs, outputs, 1),
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        weight, bias = self.merged()
+        return F.conv2d(features, weight.to(features.dtype), bias.to(features.dtype), padding=1)
+
+    def merged(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias of the one convolution, in fp32: products of rounded numbers are not rounded again."""
+        (first, middle, last, shortcut), biases = zip(*map(_wide, (*self.conv, self.sk)), strict=True)
+        inner = torch.einsum("mkyx,ki->miyx", middle, first[..., 0, 0])
+        weight = torch.einsum("om,miyx->oiyx", last[..., 0, 0], inner) + F.pad(shortcut, (1, 1, 1, 1))
+        # Zeros around the picture pass the first 1 x 1 too, and become its bias there: the same bias everywhere.
+        inner_bias = middle.sum((2, 3)) @ biases[0] + biases[1]
+        return weight, last[..., 0, 0] @ inner_bias + biases[2] + biases[3]
+
+
+def _wide(conv: nn.Module) -> tuple[Tensor, Tensor]:
+    assert isinstance(conv, nn.Conv2d)
+    assert conv.bias is not None
+    return conv.weight.float(), conv.bias.float()
+
+
+class SPAB(nn.Module):
+    """Three convolutions, the input added, times how far the result is from zero; and what the first one gave.
+
+    The first one's after its SiLU: published networks compute that in place, and so pass it on.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.c1_r = Conv3XC(channels, channels)
+        self.c2_r = Conv3XC(channels, channels)
+        self.c3_r = Conv3XC(channels, channels)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        first = F.silu(self.c1_r(features))
+        last = self.c3_r(F.silu(self.c2_r(first)))
+        return (last + features) * (torch.sigmoid(last) - 0.5), first
+
+
+class SPAN(nn.Module):
+    """N x 3 x H x W -> N x 3 x sH x sW, [0, 1]. With `norm` the DIV2K mean is taken off, and 1 is 255 inside."""
+
+    def __init__(self, *, scale: int, channels: int = 48, blocks: int = 6, norm: bool = True) -> None:
+        super().__init__()
+        self.scale = scale
+        self.norm = norm
+        if not norm:  # the mark that files of such networks carry
+            self.register_buffer("no_norm", torch.zeros(1))
+        self.conv_1 = Conv3XC(3, channels)
+        self.blocks = tuple(f"block_{n}" for n in range(1, blocks + 1))
+        for name in self.blocks:
+            self.add_module(name, SPAB(channels))
+        self.conv_cat = nn.Conv2d(4 * channels, channels, 1)
+        self.conv_2 = Conv3XC(channels, channels)
+        self.upsampler = nn.Sequential(conv3x3(channels, 3 * scale**2))
+
+    def forward(self, lr: Tensor) -> Tensor:
+        image = (lr - lr.new_tensor(DIV2K_MEAN).view(3, 1, 1)) * 255 if self.norm else lr
+        shallow = self.conv_1(narrowed(image, self))
+        features, inner = early, _ = self.get_submodule(self.blocks[0])(shallow)
+        for name in self.blocks[1:]:
+            features, inner = self.get_submodule(name)(features)
+        features = self.conv_cat(torch.cat((shallow, self.conv_2(features), early, inner), 1))
+        return F.pixel_shuffle(widened(self.upsampler[0], features, lr.dtype), self.scale)
+
+
+def _variant(name: str, module: partial[SPAN], parameters: int) -> Variant:
+    scale, radius = module.keywords["scale"], 3 * module.keywords.get("blocks", 6) + 3
+    return Variant(
+        name,
+        "span",
+        module,
+        scale=scale,
+        margin=min(radius, 32),
+        exact=radius <= 32,
+        parameters=parameters,
+        task="restore" if scale == 1 else "upscale",
+    )
+
+
+VARIANTS = (
+    _variant("span/x2", partial(SPAN, scale=2), 1_824_900),
+    _variant("span/x4", partial(SPAN, scale=4), 1_840_488),
+    _variant("span/x2-52f", partial(SPAN, scale=2, channels=52), 2_140_252),
+    _variant("span/x4-52f", partial(SPAN, scale=4, channels=52), 2_157_136),
+    _variant("span/x8-tiny", partial(SPAN, scale=8, channels=8, blocks=1, norm=False), 26_040),
+)
+
+
+def recognise(shapes: Shapes) -> Variant | None:
+    """Any width, depth and scale. No tensor shows the range inside: that of the authors, where there is a mean."""
+    blocks, channels = count(shapes, "block_{}.c1_r.sk.weight", first=1), width(shapes, "conv_1.sk.weight")
+    scale, norm = math.isqrt(width(shapes, "upsampler.0.weight") // 3), "no_norm" not in shapes
+    if not (blocks and channels) or scale not in SCALES:
+        return None
+    module = partial(SPAN, scale=scale, channels=channels, blocks=blocks, norm=norm)
+    name = f"span/x{scale}-{channels}f-{blocks}b" + ("" if norm else "-plain")
+    return fitting(shapes, _variant(name, module, 0), VARIANTS)
+
+
+def translate(keys: Collection[str]) -> Mapping[str, str] | None:
+    """Without the merged convolutions, which are made here."""
+    if "conv_1.eval_conv.weight" not in keys or "conv_1.sk.weight" not in keys:
+        return None
+    return {key: key for key in keys if ".eval_conv." not in key}
+
+
+ARCHITECTURE = Architecture("span", VARIANTS, recognise=recognise, translate=translate)
