@@ -11,6 +11,7 @@ from upscale_cli import __version__
 from upscale_cli.cli.devices import devices
 from upscale_cli.cli.evaluate import evaluate
 from upscale_cli.cli.models import app as models
+from upscale_cli.cli.models.export import export
 from upscale_cli.cli.options import CommandWithAliases
 from upscale_cli.cli.run import run
 from upscale_cli.cli.train import train
@@ -58,6 +59,7 @@ app.command("run", cls=CommandWithAliases)(run)
 app.command()(train)
 app.command("eval")(evaluate)
 app.add_typer(models, name="models")
+app.command(hidden=True)(export)  # another name of `upscale models export`
 app.command()(devices)
 
 

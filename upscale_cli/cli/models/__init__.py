@@ -2,6 +2,7 @@
 
 import typer
 
+from upscale_cli.cli.models.export import export
 from upscale_cli.cli.models.fetch import fetch, prune, verify
 from upscale_cli.cli.models.imports import import_model, remove
 from upscale_cli.cli.models.row import row
@@ -14,6 +15,7 @@ app.command()(fetch)
 app.command()(verify)
 app.command()(path)
 app.command("import")(import_model)
+app.command()(export)
 app.command()(remove)
 app.command()(prune)
 app.command(hidden=True)(row)
