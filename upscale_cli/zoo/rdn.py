@@ -126,7 +126,8 @@ def recognise(shapes: Shapes) -> Variant | None:
     if not (blocks and layers and channels and growth and scale):
         return None
     module = partial(RDN, scale=scale, blocks=blocks, layers=layers, channels=channels, growth=growth, head=head)
-    return fitting(shapes, _variant(f"rdn/x{scale}-{channels}f-{blocks}b-{layers}l", module, 0), VARIANTS)
+    family = "rdn-small" if head == "nearest" else "rdn"
+    return fitting(shapes, _variant(f"{family}/x{scale}-{channels}f-{blocks}b-{layers}l", module, 0), VARIANTS)
 
 
 ARCHITECTURE = Architecture("rdn", VARIANTS, recognise=recognise)

@@ -67,9 +67,9 @@ class UNetDiscriminatorSN(nn.Module):
         return self.conv9(features)
 
 
-def _down(inputs: int, outputs: int) -> nn.Module:
+def _down(inputs: int, outputs: int) -> nn.Conv2d:
     return spectral_norm(nn.Conv2d(inputs, outputs, 4, 2, 1, bias=False))
 
 
-def _flat(inputs: int, outputs: int) -> nn.Module:
+def _flat(inputs: int, outputs: int) -> nn.Conv2d:
     return spectral_norm(nn.Conv2d(inputs, outputs, 3, padding=1, bias=False))
