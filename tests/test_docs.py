@@ -16,7 +16,7 @@ import pytest
 import typer
 from PIL import Image
 
-from upscale_cli.manifest import Entry, load_manifest
+from upscale_cli.manifest import Entry, shipped_manifest
 from upscale_cli.weights.source import megabytes
 
 ROOT = Path(__file__).parents[1]
@@ -26,12 +26,15 @@ PACKAGE = ROOT / "upscale_cli"
 
 
 def models_table() -> str:
-    """The models, from weights_manifest.json."""
+    """The models that can be used, from weights_manifest.json, and the names of those that wait for weights."""
     lines = [
         "| model | scale | parameters | file | Set5 | BSD100 | licence | weights |",
         "|---|---:|---:|---:|---:|---:|---|---|",
     ]
-    for entry in load_manifest().entries:
+    entries = shipped_manifest().entries
+    for entry in entries:
+        if not entry.usable:
+            continue
         cells = (
             f"`{entry.name}`",
             f"x{entry.scale}",
@@ -43,7 +46,12 @@ def models_table() -> str:
             entry.status,
         )
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+    waiting = dict.fromkeys(entry.model for entry in entries if not entry.usable)
+    names = ", ".join(
+        f"`{model}` ({', '.join(f'x{e.scale}' for e in entries if e.model == model and not e.usable)})"
+        for model in waiting
+    )
+    return "\n".join([*lines, "", f"Without weights so far: {names}."])
 
 
 def _decibels(entry: Entry, dataset: str) -> str:
