@@ -292,7 +292,7 @@ def test_an_encoder_makes_no_pictures() -> None:
 
 
 def test_unknown_model_gets_the_nearest_name() -> None:
-    with pytest.raises(UsageError, match=r"no model 'esdr'\. Did you mean 'edsr'\? Models: bicubic, edsr, improved"):
+    with pytest.raises(UsageError, match=r"no model 'esdr'\. Did you mean 'edsr'\? Models: bicubic, drct-large, edsr"):
         load_manifest().find("esdr", 4)
     with pytest.raises(UsageError, match=r"no model 'zzz'\. Models:"):
         load_manifest().find("zzz", 4)
