@@ -89,7 +89,9 @@ def _repeated(channels: int, scale: int) -> list[nn.Module]:
 
 
 def _variant(name: str, module: partial[RDN], parameters: int) -> Variant:
-    return Variant(name, "rdn", module, scale=module.keywords["scale"], margin=24, parameters=parameters)
+    # Measured on idealo's weights: within 0.5 of 1/255 at 8, 0.03 at 12. The large network has no weights here.
+    margin = 12 if name.startswith("rdn-small") else 24
+    return Variant(name, "rdn", module, scale=module.keywords["scale"], margin=margin, parameters=parameters)
 
 
 _SMALL = partial(RDN, blocks=10, layers=3, head="nearest")

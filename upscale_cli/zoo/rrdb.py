@@ -84,14 +84,20 @@ class RRDBNet(nn.Module):
         return widened(self.conv_last, F.leaky_relu(self.conv_hr(features), SLOPE), lr.dtype)
 
 
-def _variant(name: str, module: partial[RRDBNet], parameters: int, margin: int = 24) -> Variant:
-    scale, unshuffle = module.keywords["scale"], module.keywords.get("unshuffle", 1)
+def _variant(name: str, module: partial[RRDBNet], parameters: int) -> Variant:
+    scale, blocks = module.keywords["scale"], module.keywords.get("blocks", 23)
+    unshuffle = module.keywords.get("unshuffle", 1)
+    radius = 15 * blocks + 4  # 2 are before and behind the blocks, and less than 2 above low resolution
+    # Measured, as pixels within 1/255. Real-ESRGAN x4plus: 99.8 % at 72 and all at 88 in a picture full of grain, all
+    # at 64 in two smoother ones. x4plus-anime, 6 blocks: 98.5 and 99.4 % at 48, all at 56. Folded: taken to be alike.
+    margin = min(radius, 56 if blocks <= 6 else 80) * unshuffle
     return Variant(
         name,
         "rrdb",
         module,
         scale=scale,
         margin=margin,
+        exact=radius <= 40,
         parameters=parameters,
         task="restore" if scale == 1 else "upscale",
         multiple_of=unshuffle,
@@ -104,15 +110,7 @@ VARIANTS = (
     _variant("rrdb/x4", partial(RRDBNet, scale=4), 16_697_987),
     _variant("rrdb/x8", partial(RRDBNet, scale=8), 16_734_915),
     _variant("rrdb/x4-6b", partial(RRDBNet, scale=4, blocks=6), 4_467_779),
-    Variant(
-        "rrdb/x4-tiny",
-        "rrdb",
-        partial(RRDBNet, scale=4, blocks=2, channels=8, growth=4),
-        scale=4,
-        margin=34,  # 32 convolutions at low resolution, four and their enlargements above it
-        exact=True,
-        parameters=25_387,
-    ),
+    _variant("rrdb/x4-tiny", partial(RRDBNet, scale=4, blocks=2, channels=8, growth=4), 25_387),
 )
 
 

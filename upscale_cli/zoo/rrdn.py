@@ -39,7 +39,8 @@ class RRDN(nn.Module):
 
 
 def _variant(name: str, module: partial[RRDN], parameters: int) -> Variant:
-    return Variant(name, "rrdn", module, scale=module.keywords["scale"], margin=24, parameters=parameters)
+    # Measured on idealo's weights: all pixels within 0.4 of 1/255 at 16; 99.95 % within one at 12.
+    return Variant(name, "rrdn", module, scale=module.keywords["scale"], margin=16, parameters=parameters)
 
 
 VARIANTS = (
