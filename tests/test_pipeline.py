@@ -105,6 +105,14 @@ def test_one_bad_file_in_the_middle_is_reported_and_the_rest_go_on(sources: list
     assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in sources if path != bad)
 
 
+def test_more_bad_files_than_may_wait_do_not_stop_the_next(sources: list[Path], out: Path) -> None:
+    """Each has a place on the way to the network before it turns out to be bad."""
+    jobs = [job(path, out / path.name) for path in (sources[0], *[sources[1]] * (WAITING + 1), sources[2])]
+    sources[1].write_bytes(sources[1].read_bytes()[:2000])
+    results = list(process(jobs, Upscaler([NearestEngine()])))
+    assert [result.error is None for result in results] == [True, *[False] * (WAITING + 1), True]
+
+
 def test_a_target_that_cannot_be_written_fails_alone(sources: list[Path], out: Path) -> None:
     jobs = [job(path, out / path.name) for path in sources]
     jobs[0] = job(sources[0], out / "missing" / "a.png")

@@ -273,14 +273,18 @@ class _Run:
                 work.reading.stop()
                 self.sources.reserve(size)
                 work.reading.start()
-                frame = next(frames, None)
-                if frame is None:
-                    raise InputError(
-                        f"{shown(work.job.source)}: holds {found} of the {info.frames} pictures it promises."
-                    )
+                try:
+                    frame = next(frames, None)
+                    if frame is None:
+                        raise InputError(
+                            f"{shown(work.job.source)}: holds {found} of the {info.frames} pictures it promises."
+                        )
+                    # Only now: decoding may have converted the colours, and then the profile is another.
+                    work.metadata = source.metadata if options.keep_metadata else _bare(source.metadata)
+                except BaseException:
+                    self.sources.release(size)  # or the place would be taken for ever
+                    raise
                 found += 1
-                # Only now: decoding may have converted the colours, and then the profile is another.
-                work.metadata = source.metadata if options.keep_metadata else _bare(source.metadata)
                 self.sources.put(_Item(work, frame, size))
                 del frame
             work.source_notes = tuple(source.notes)
