@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from upscale_cli.zoo.layout import count, fitting, shuffle_scale, width
 from upscale_cli.zoo.variant import Architecture, Shapes, Variant
-from upscale_cli.zoo.windows import MARGIN, SLOPE, SwinBlock, WindowNetwork, convolved, without_constants
+from upscale_cli.zoo.windows import MARGIN, SLOPE, Shift, SwinBlock, WindowNetwork, convolved, without_constants
 
 RESIDUAL_SCALE = 0.2
 STEPS = 5  # of a dense group
@@ -39,10 +39,10 @@ class DenseGroup(nn.Module):
             self.add_module(f"swin{step + 1}", block)
             self.add_module(f"adjust{step + 1}", nn.Conv2d(inputs, growth if step < STEPS - 1 else channels, 1))
 
-    def forward(self, features: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, features: Tensor, shift: Shift) -> Tensor:
         seen = result = features
         for step in range(1, STEPS + 1):
-            result = self.get_submodule(f"swin{step}")(seen, mask if step % 2 == 0 else None)
+            result = self.get_submodule(f"swin{step}")(seen, shift if step % 2 == 0 else None)
             result = convolved(self.get_submodule(f"adjust{step}"), result)
             if step < STEPS:
                 seen = torch.cat((seen, F.leaky_relu(result, SLOPE)), -1)
@@ -108,11 +108,13 @@ def recognise(shapes: Shapes) -> Variant | None:
     growth = width(shapes, "layers.0.adjust1.weight")
     positions, heads = (width(shapes, "layers.0.swin1.attn.relative_position_bias_table", axis) for axis in (0, 1))
     window = (math.isqrt(positions) + 1) // 2
+    inner = width(shapes, "layers.0.swin1.mlp.fc1.weight")
+    features = width(shapes, "conv_before_upsample.0.weight")
     scale = shuffle_scale(shapes, "upsample.{}.weight", step=2)
-    if not (groups and channels and growth and heads and window > 1 and scale):
+    if not (groups and channels and growth and heads and window > 1 and inner and features and scale):
         return None
     inputs = [channels + step * growth for step in range(STEPS)]
-    if any(inner % _heads(heads, inner, step) for step, inner in enumerate(inputs)):
+    if any(size % _heads(heads, size, step) for step, size in enumerate(inputs)):
         return None
     module = partial(
         DRCT,
@@ -122,9 +124,9 @@ def recognise(shapes: Shapes) -> Variant | None:
         growth=growth,
         heads=heads,
         window=window,
-        mlp_ratio=width(shapes, "layers.0.swin1.mlp.fc1.weight") / channels,
+        mlp_ratio=inner / channels,
         qkv_bias="layers.0.swin1.attn.qkv.bias" in shapes,
-        features=width(shapes, "conv_before_upsample.0.weight"),
+        features=features,
     )
     return fitting(shapes, _variant(f"drct/x{scale}-{channels}f-{groups}g-w{window}", module, 0), VARIANTS)
 

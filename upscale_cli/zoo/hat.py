@@ -20,6 +20,7 @@ from upscale_cli.zoo.variant import Architecture, Shapes, Variant
 from upscale_cli.zoo.windows import (
     MARGIN,
     Mlp,
+    Shift,
     SwinBlock,
     WindowNetwork,
     bias_table,
@@ -78,9 +79,9 @@ class HybridBlock(SwinBlock):
         super().__init__(channels, heads=heads, window=window, mlp_ratio=mlp_ratio)
         self.conv_block = ConvBlock(channels, compressed, squeezed)
 
-    def forward(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, features: Tensor, shift: Shift | None = None) -> Tensor:
         normed = self.norm1(features)
-        features = features + self.attn(normed, mask) + convolved(self.conv_block, normed) * CONV_SCALE
+        features = features + self.attn(normed, shift) + convolved(self.conv_block, normed) * CONV_SCALE
         return features + self.mlp(self.norm2(features))
 
 
@@ -133,12 +134,12 @@ class HybridGroup(nn.Module):
         self.residual_group = nn.ModuleDict({"blocks": blocks, "overlap_attn": overlap})
         self.conv = residual_conv(channels)
 
-    def forward(self, features: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, features: Tensor, shift: Shift) -> Tensor:
         result = features
         blocks = self.residual_group["blocks"]
         assert isinstance(blocks, nn.ModuleList)
         for number, block in enumerate(blocks):
-            result = block(result, mask if number % 2 else None)
+            result = block(result, shift if number % 2 else None)
         return features + convolved(self.conv, self.residual_group["overlap_attn"](result))
 
 
@@ -199,10 +200,11 @@ def recognise(shapes: Shapes) -> Variant | None:
     window = (math.isqrt(positions) + 1) // 2
     compressed = width(shapes, f"{first}conv_block.cab.0.weight")
     squeezed = width(shapes, f"{first}conv_block.cab.3.attention.1.weight")
+    inner, features = width(shapes, f"{first}mlp.fc1.weight"), width(shapes, "conv_before_upsample.0.weight")
     scale = shuffle_scale(shapes, "upsample.{}.weight", step=2)
-    if not (groups and depth and channels and window > 1 and heads and compressed and squeezed and scale):
+    if not (groups and depth and channels and window > 1 and heads and scale) or channels % heads:
         return None
-    if channels % heads:
+    if not (inner and compressed and squeezed and features):
         return None
     module = partial(
         HAT,
@@ -212,10 +214,10 @@ def recognise(shapes: Shapes) -> Variant | None:
         depth=depth,
         heads=heads,
         window=window,
-        mlp_ratio=width(shapes, f"{first}mlp.fc1.weight") / channels,
+        mlp_ratio=inner / channels,
         compressed=compressed,
         squeezed=squeezed,
-        features=width(shapes, "conv_before_upsample.0.weight"),
+        features=features,
     )
     return fitting(shapes, _variant(f"hat/x{scale}-{channels}f-{groups}g-{depth}b-w{window}", module, 0), VARIANTS)
 

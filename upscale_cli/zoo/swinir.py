@@ -20,6 +20,7 @@ from upscale_cli.zoo.variant import Architecture, Shapes, Variant
 from upscale_cli.zoo.windows import (
     MARGIN,
     Head,
+    Shift,
     SwinBlock,
     WindowNetwork,
     convolved,
@@ -36,12 +37,12 @@ class Group(nn.Module):
         self.residual_group = nn.ModuleDict({"blocks": nn.ModuleList(block() for _ in range(depth))})
         self.conv = residual_conv(channels, steps=conv_steps)
 
-    def forward(self, features: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, features: Tensor, shift: Shift) -> Tensor:
         result = features
         blocks = self.residual_group["blocks"]
         assert isinstance(blocks, nn.ModuleList)
         for number, block in enumerate(blocks):
-            result = block(result, mask if number % 2 else None)
+            result = block(result, shift if number % 2 else None)
         return features + convolved(self.conv, result)
 
 
@@ -114,8 +115,11 @@ def recognise(shapes: Shapes) -> Variant | None:
     first = "layers.0.residual_group.blocks.0."
     positions, heads = (width(shapes, f"{first}attn.relative_position_bias_table", axis) for axis in (0, 1))
     window = (math.isqrt(positions) + 1) // 2
-    head, scale = _head(shapes)
-    if not (groups and depth and channels and window > 1 and heads and scale) or channels % heads:
+    inner, (head, scale, features) = width(shapes, f"{first}mlp.fc1.weight"), _head(shapes)
+    conv_steps = 1 if "conv_after_body.weight" in shapes else 3
+    if not (groups and depth and window > 1 and heads and inner and scale and features):
+        return None
+    if channels < 4 or channels % heads:  # a quarter of them is the least within three convolutions
         return None
     module = partial(
         SwinIR,
@@ -125,25 +129,26 @@ def recognise(shapes: Shapes) -> Variant | None:
         depth=depth,
         heads=heads,
         window=window,
-        mlp_ratio=width(shapes, f"{first}mlp.fc1.weight") / channels,
+        mlp_ratio=inner / channels,
         head=head,
-        features=width(shapes, "conv_before_upsample.0.weight"),
-        conv_steps=1 if "conv_after_body.weight" in shapes else 3,
+        features=features,
+        conv_steps=conv_steps,
     )
     name = f"swinir/x{scale}-{channels}f-{groups}g-{depth}b-w{window}-{head}"
     return fitting(shapes, _variant(name, module, 0), VARIANTS)
 
 
-def _head(shapes: Shapes) -> tuple[Head, int]:
-    """The head and its scale; 0 for none of these."""
+def _head(shapes: Shapes) -> tuple[Head, int, int]:
+    """The head, its scale, 0 for none of these, and its channels, which are the usual where it has none."""
+    features = width(shapes, "conv_before_upsample.0.weight")
     if "conv_up1.weight" in shapes:
         enlargements = count(shapes, "conv_up{}.weight", first=1)
-        return "nearest", 2**enlargements if enlargements <= 3 else 0
-    if "conv_before_upsample.0.weight" in shapes:
-        return "shuffle", shuffle_scale(shapes, "upsample.{}.weight", step=2)
+        return "nearest", 2**enlargements if enlargements <= 3 else 0, features
+    if features:
+        return "shuffle", shuffle_scale(shapes, "upsample.{}.weight", step=2), features
     if "upsample.0.weight" in shapes:
-        return "direct", {12: 2, 27: 3, 48: 4, 192: 8}.get(width(shapes, "upsample.0.weight"), 0)
-    return "same", 1
+        return "direct", {12: 2, 27: 3, 48: 4, 192: 8}.get(width(shapes, "upsample.0.weight"), 0), 64
+    return "same", 1, 64
 
 
 ARCHITECTURE = Architecture("swinir", VARIANTS, recognise=recognise, translate=without_constants)

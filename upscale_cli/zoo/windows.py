@@ -9,7 +9,7 @@ The stochastic depth that the authors train with is left out.
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -67,17 +67,28 @@ def joined(windows: Tensor, window: int, height: int, width: int) -> Tensor:
     return rows.transpose(2, 3).flatten(3, 4).flatten(1, 2)
 
 
-def shift_mask(features: Tensor, window: int) -> Tensor:
-    """For N x H x W x C: windows x window^2 x window^2, -100 where half a window's shift brought two edges together."""
+class Shift(NamedTuple):
+    """For windows that lie half a window further: at the lower and right edge they hold pixels of opposite edges."""
+
+    edges: Tensor
+    """Numbers of these windows."""
+    mask: Tensor
+    """Edges x window^2 x window^2: 0 within what lies together, -100 elsewhere."""
+
+
+def shift_of(features: Tensor, window: int) -> Shift:
+    """For N x H x W x C."""
 
     def regions(size: int) -> Tensor:
         place = torch.arange(size, device=features.device)
         return (place >= size - window).long() + (place >= size - window // 2).long()
 
     height, width = features.shape[1:3]
+    numbers = torch.arange((height // window) * (width // window), device=features.device).view(-1, width // window)
+    edges = torch.cat((numbers[:-1, -1], numbers[-1]))
     region = regions(height)[:, None] * 3 + regions(width)
-    region = cut(region[None, ..., None], window)[0]
-    return torch.where(region == region.transpose(1, 2), 0.0, -100.0).to(features.dtype)
+    region = cut(region[None, ..., None], window)[0, edges]
+    return Shift(edges, torch.where(region == region.transpose(1, 2), 0.0, -100.0).to(features.dtype))
 
 
 class WindowAttention(nn.Module):
@@ -94,25 +105,24 @@ class WindowAttention(nn.Module):
         self.qkv = linear(channels, 3 * channels, bias=qkv_bias)
         self.proj = linear(channels, channels)
 
-    def forward(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
-        """N x H x W x C to the same. With a mask (`shift_mask`) the windows lie half a window further."""
+    def forward(self, features: Tensor, shift: Shift | None = None) -> Tensor:
+        """N x H x W x C to the same; with `shift` the windows lie half a window further."""
         height, width = features.shape[1:3]
-        shift = 0 if mask is None else self.window // 2
-        shifted = torch.roll(features, (-shift, -shift), (1, 2)) if shift else features
-        windows = self.qkv(cut(shifted, self.window)).unflatten(-1, (3, self.heads, -1)).permute(3, 0, 1, 4, 2, 5)
+        step = self.window // 2 if shift is not None else 0
+        windows = cut(torch.roll(features, (-step, -step), (1, 2)) if step else features, self.window)
+        parts = self.qkv(windows).unflatten(-1, (3, self.heads, -1)).permute(3, 0, 1, 4, 2, 5)
         bias = self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)
-        # Attention takes four axes. One bias serves all windows; a mask is of each window, and serves all pictures.
-        if mask is None:
-            query, key, value = windows.flatten(1, 2)
-            seen = F.scaled_dot_product_attention(query, key, value, attn_mask=bias[None])
-            seen = seen.unflatten(0, windows.shape[1:3])
-        else:
-            query, key, value = windows.flatten(2, 3)
-            bias = (mask[:, None] + bias).flatten(0, 1)
-            seen = F.scaled_dot_product_attention(query, key, value, attn_mask=bias[None])
-            seen = seen.unflatten(1, windows.shape[2:4])
+        query, key, value = parts.flatten(1, 2)
+        seen = F.scaled_dot_product_attention(query, key, value, attn_mask=bias[None])
+        seen = seen.unflatten(0, parts.shape[1:3])
+        if shift is not None:
+            # The edges once more: they are few, and masks of all windows would take more memory than all the rest.
+            query, key, value = parts[:, :, shift.edges].flatten(2, 3)
+            masked = (shift.mask[:, None] + bias).flatten(0, 1)
+            edges = F.scaled_dot_product_attention(query, key, value, attn_mask=masked[None])
+            seen = seen.index_copy(1, shift.edges, edges.unflatten(1, (-1, self.heads)))
         result = joined(self.proj(seen.transpose(2, 3).flatten(3)), self.window, height, width)
-        return torch.roll(result, (shift, shift), (1, 2)) if shift else result
+        return torch.roll(result, (step, step), (1, 2)) if step else result
 
 
 class Mlp(nn.Module):
@@ -137,8 +147,8 @@ class SwinBlock(nn.Module):
         self.norm2 = nn.LayerNorm(channels)
         self.mlp = Mlp(channels, mlp_ratio)
 
-    def forward(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
-        features = features + self.attn(self.norm1(features), mask)
+    def forward(self, features: Tensor, shift: Shift | None = None) -> Tensor:
+        features = features + self.attn(self.norm1(features), shift)
         return features + self.mlp(self.norm2(features))
 
 
@@ -162,7 +172,7 @@ def residual_conv(channels: int, *, steps: Literal[1, 3] = 1) -> nn.Module:
 
 
 class WindowNetwork(nn.Module):
-    """N x 3 x H x W -> N x 3 x sH x sW, [0, 1]: convolution, `layers` on features and mask, convolution, head.
+    """N x 3 x H x W -> N x 3 x sH x sW, [0, 1]: convolution, `layers` on features and shift, convolution, head.
 
     `features`: channels in the head. `value_range`: largest value inside.
     """
@@ -209,9 +219,9 @@ class WindowNetwork(nn.Module):
         image = (mirrored(lr, self.window) - mean) * self.value_range
         first = self.conv_first(narrowed(image, self))
         features = self.patch_embed["norm"](first.permute(0, 2, 3, 1))
-        mask = shift_mask(features, self.window)
+        shift = shift_of(features, self.window)
         for layer in self.layers:
-            features = layer(features, mask)
+            features = layer(features, shift)
         features = first + self.conv_after_body(self.norm(features).permute(0, 3, 1, 2))
         sr = self._picture(features, lr.dtype)
         if self.head == "same":
