@@ -21,6 +21,7 @@ class NearestEngine:
         *,
         name: str = "nearest",
         margin: int = 4,
+        multiple_of: int = 1,
         tileable: bool = True,
         precision: str = "fp32",
         device: str = "cpu",
@@ -35,6 +36,7 @@ class NearestEngine:
         self.scale = scale
         self.margin = margin
         self.exact = True
+        self.multiple_of = multiple_of
         self.tileable = tileable
         self.device = device
         self.precision = precision
@@ -74,6 +76,7 @@ class NearestEngine:
             self.scale,
             name=self.name,
             margin=self.margin,
+            multiple_of=self.multiple_of,
             tileable=self.tileable,
             precision=precision,
             device=self.device,

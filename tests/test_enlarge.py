@@ -43,6 +43,27 @@ def test_a_photograph_in_tiles_and_whole_are_one(spices: npt.NDArray[np.uint8]) 
     np.testing.assert_array_equal(tiled, whole)
 
 
+class Folding(NearestEngine):
+    """Sees blocks of 4 x 4 pixels, as a network behind a PixelUnshuffle does: each becomes its mean."""
+
+    def infer(self, tiles: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        count, height, width, _ = tiles.shape
+        means = tiles.reshape(count, height // 4, 4, width // 4, 4, 3).mean((2, 4))
+        return super().infer(means.repeat(4, 1).repeat(4, 2))
+
+
+@pytest.mark.parametrize("size", [(61, 46), (64, 48), (3, 50)])
+def test_blocks_that_a_network_folds_are_the_same_in_every_tile(
+    size: tuple[int, int], spices: npt.NDArray[np.uint8]
+) -> None:
+    height, width = size
+    color = spices[100 : 100 + height, 200 : 200 + width]
+    whole = enlarged(Upscaler([Folding(multiple_of=4)], tile_px=100), color).color
+    tiled = Upscaler([Folding(multiple_of=4)], tile_px=39)
+    assert tiled.cost(height, width).tiles > 1
+    assert np.abs(enlarged(tiled, color).color.astype(int) - whole).max() <= 1
+
+
 def test_two_stages_multiply_and_keep_16_bits_between(spices: npt.NDArray[np.uint8]) -> None:
     first, second = NearestEngine(2), NearestEngine(4)
     upscaler = Upscaler([first, second], tile_px=128)

@@ -46,6 +46,19 @@ def test_tiles_are_equal_and_cover_every_pixel(height: int, width: int, margin: 
 
 
 @modest
+@given(st.integers(1, 80), margins, ramps, extras, st.sampled_from([2, 3, 4, 16]))
+def test_tiles_start_where_the_network_folds(blocks: int, margin: int, ramp: int, extra: int, multiple: int) -> None:
+    length, limit = blocks * multiple, smallest_tile(margin, ramp, multiple) + extra
+    axis = plan(length, multiple, tile_px=limit, margin=margin, ramp=ramp, multiple=multiple).rows
+    assert axis.side <= limit
+    assert axis.starts[-1] + axis.side == length
+    assert all(number % multiple == 0 for number in (axis.side, *axis.starts))
+    for left, right in zip(axis.starts, axis.starts[1:], strict=False):
+        assert left + axis.side - right >= 2 * margin + ramp
+        assert right > left
+
+
+@modest
 @given(sides, margins, ramps, extras)
 def test_neighbours_share_their_margins_and_the_ramp(length: int, margin: int, ramp: int, extra: int) -> None:
     axis = plan(length, 1, tile_px=smallest_tile(margin, ramp) + extra, margin=margin, ramp=ramp).rows

@@ -176,6 +176,7 @@ class Upscaler:
     ) -> Pixels:
         """One stage over the whole picture, begun anew with smaller tiles when the device runs out of memory."""
         stage = self._stages[index]
+        height, width = (side * stage.engine.scale for side in picture.shape[:2])
         while True:
             grids = self._grids(*source[:2])
             grid, total, before = grids[index], sum(map(len, grids)), sum(map(len, grids[:index]))
@@ -192,7 +193,7 @@ class Upscaler:
                 continue
             tile_px = max(self.effort.tile_px, grid.tile_px)
             self.effort += Effort(tile_px, stage.engine.precision, redone=redone, remarks=stage.remarks(grid))
-            return blend.picture
+            return blend.picture[:height, :width]
 
 
 class _Stage:
@@ -207,7 +208,7 @@ class _Stage:
         self._wanted_px = tile_px
         self._ramp = min(RAMP_PX, overlap)
         self._margin = (overlap - self._ramp) // 2
-        self._smallest = smallest_tile(self._margin, self._ramp)
+        self._smallest = smallest_tile(self._margin, self._ramp, engine.multiple_of)
         # Asked once: what a run finds free depends on what the last one left behind, and tiles must not change with it.
         self._budget = engine.available_bytes() // 2
         self._tile_px = tile_px or self._automatic_tile(overlap)
@@ -224,8 +225,10 @@ class _Stage:
 
     def plan(self, height: int, width: int) -> Plan:
         """The tiles of a picture of this size, with what has been learned of the memory."""
+        multiple = self.engine.multiple_of
+        height, width = (-(-side // multiple) * multiple for side in (height, width))
         tile_px = self._tile_px if self.engine.tileable else max(height, width)
-        return plan(height, width, tile_px=tile_px, margin=self._margin, ramp=self._ramp)
+        return plan(height, width, tile_px=tile_px, margin=self._margin, ramp=self._ramp, multiple=multiple)
 
     def remarks(self, grid: Plan) -> tuple[str, ...]:
         """What is to be said of these tiles."""
@@ -266,6 +269,9 @@ class _Stage:
     def infer(self, picture: Pixels, grid: Plan, blend: Blend) -> Iterator[tuple[int, int]]:
         """Every tile of `picture` into `blend`, a batch at a time; yields tiles done so far and tiles of it redone."""
         self._check_room(grid)
+        beyond = [(0, axis.length - side) for axis, side in zip((grid.rows, grid.columns), picture.shape, strict=False)]
+        if any(map(any, beyond)):
+            picture = np.pad(picture, (*beyond, (0, 0)), mode="edge")
         tiles, size = list(grid), self.batch_for(grid)
         for first in range(0, len(tiles), size):
             batch = tiles[first : first + size]

@@ -109,30 +109,35 @@ class Plan:
         return image[tile.top : tile.top + self.rows.side, tile.left : tile.left + self.columns.side]
 
 
-def smallest_tile(margin: int, ramp: int = RAMP_PX) -> int:
+def smallest_tile(margin: int, ramp: int = RAMP_PX, multiple: int = 1) -> int:
     """The least side a tile may have: its margins, its ramp, and as much again that is wholly its own."""
-    return 2 * margin + ramp + max(ramp, 2)
+    return (-(-(2 * margin + ramp) // multiple) - (-max(ramp, 2) // multiple)) * multiple
 
 
-def plan(height: int, width: int, *, tile_px: int, margin: int, ramp: int = RAMP_PX) -> Plan:
+def plan(height: int, width: int, *, tile_px: int, margin: int, ramp: int = RAMP_PX, multiple: int = 1) -> Plan:
     """Cover `height` x `width` input pixels with equal tiles of at most `tile_px` a side.
 
     Every pixel is covered; all tiles have one shape; neighbours share at least 2 margin + ramp pixels; no tile is
     larger than the number of them demands, so nothing is a sliver and little is done twice. An image that fits into
-    one tile is that tile. UsageError if tiles this small would be all margin.
+    one tile is that tile. Tiles start at multiples of `multiple`, which divides `height` and `width`: a network that
+    folds blocks of pixels must fold the same ones in every tile. UsageError if tiles this small would be all margin.
     """
-    smallest = smallest_tile(margin, ramp)
+    smallest = smallest_tile(margin, ramp, multiple)
     if max(height, width) > tile_px < smallest:
         raise UsageError(
             f"Tiles of {tile_px} px are too small: this network needs {smallest} px. "
             f"Use --tile {smallest} or more, or --tile 0 to have it chosen."
         )
-    return Plan(_spread(height, tile_px, 2 * margin + ramp, ramp), _spread(width, tile_px, 2 * margin + ramp, ramp))
+    rows, columns = (_spread(length, tile_px, 2 * margin + ramp, ramp, multiple) for length in (height, width))
+    return Plan(rows, columns)
 
 
-def _spread(length: int, tile_px: int, overlap: int, ramp: int) -> Axis:
+def _spread(length: int, tile_px: int, overlap: int, ramp: int, multiple: int) -> Axis:
     if length <= tile_px:
         return Axis(length, length, (0,), ramp)
+    if multiple > 1:  # the same in units of `multiple`
+        units = _spread(length // multiple, tile_px // multiple, -(-overlap // multiple), ramp, 1)
+        return Axis(length, units.side * multiple, tuple(start * multiple for start in units.starts), ramp)
     count = math.ceil((length - overlap) / (tile_px - overlap))
     side = math.ceil((length + (count - 1) * overlap) / count)
     side = min(tile_px, math.ceil(side / _ALIGN_PX) * _ALIGN_PX)

@@ -1,5 +1,6 @@
 """Several engines as one, and one engine eight times: pictures averaged. Knows no network and no torch."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -24,6 +25,7 @@ class Ensemble:
         self.scale = first.scale
         self.margin = max(member.margin for member in members)
         self.exact = all(member.exact for member in members)
+        self.multiple_of = math.lcm(*(member.multiple_of for member in members))
         self.tileable = all(member.tileable for member in members)
         self.device = first.device
         self.precision = "/".join(dict.fromkeys(member.precision for member in members))
@@ -61,6 +63,7 @@ class SelfEnsemble:
         self.scale = engine.scale
         self.margin = engine.margin
         self.exact = engine.exact
+        self.multiple_of = engine.multiple_of
         self.tileable = engine.tileable
         self.device = engine.device
         self.precision = engine.precision

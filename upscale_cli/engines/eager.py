@@ -23,6 +23,7 @@ class EagerEngine:
         self.scale = model.variant.scale
         self.margin = model.variant.margin
         self.exact = model.variant.exact
+        self.multiple_of = model.variant.multiple_of
         self.tileable = model.variant.tileable
         self.device = str(model.device)
         self.precision = model.precision

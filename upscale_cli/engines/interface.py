@@ -19,6 +19,8 @@ class Engine(Protocol):
     """Input pixels at a tile's inner edge whose output is not to be used."""
     exact: bool
     """True where tiles with that margin equal the whole image to rounding."""
+    multiple_of: int
+    """Height and width of what the network folds or windows by; a picture is padded to it, and tiles start at it."""
     tileable: bool
     """False where the network must see the whole picture at once."""
     device: str
