@@ -109,7 +109,7 @@ def test_weights_alone_are_read_against_a_known_network(oracles: Path) -> None:
     with pytest.raises(WeightsError, match=r"of another network: .* bytes follow"):
         ncnn.read_bin(path, expected_shapes(zoo.find("srvgg/x4-16c")))
     with pytest.raises(WeightsError, match="another network"):
-        ncnn.read_bin(path, expected_shapes(zoo.find("srvgg/x2")))
+        ncnn.read_bin(path, expected_shapes(zoo.find("srvgg/x2-16c")))
 
 
 def test_the_order_of_a_known_network_is_that_of_the_file(wheel: Path) -> None:
@@ -160,18 +160,21 @@ def rrdb_graph(*, fused: bool) -> list[str]:
         return name
 
     first = features = conv("first", "data", 3, 8)
-    for dense in (1, 2, 3):
-        seen = [features]
-        for number in (1, 2, 3, 4, 5):
-            joined = seen[0]
-            if len(seen) > 1:
-                joined = f"cat{dense}{number}"
-                lines.append(f"Concat {joined} {len(seen)} 1 {' '.join(seen)} {joined}")
-            last = number == 5
-            outputs = 8 if last else 4
-            seen.append(conv(f"d{dense}c{number}", joined, 8 + 4 * (number - 1), outputs, activated=not last))
-        features = residual(f"dense{dense}", seen[-1], features)
-    features = conv("body", residual("block", features, first), 8, 8)
+    for block in (1, 2):
+        before = features
+        for dense in (f"{block}1", f"{block}2", f"{block}3"):
+            seen = [features]
+            for number in (1, 2, 3, 4, 5):
+                joined = seen[0]
+                if len(seen) > 1:
+                    joined = f"cat{dense}{number}"
+                    lines.append(f"Concat {joined} {len(seen)} 1 {' '.join(seen)} {joined}")
+                last = number == 5
+                outputs = 8 if last else 4
+                seen.append(conv(f"d{dense}c{number}", joined, 8 + 4 * (number - 1), outputs, activated=not last))
+            features = residual(f"dense{dense}", seen[-1], features)
+        features = residual(f"block{block}", features, before)
+    features = conv("body", features, 8, 8)
     lines.append(f"BinaryOp trunk 2 1 {first} {features} sum")
     features = "sum"
     for number in (1, 2):
