@@ -19,7 +19,8 @@ ORIENTATION, EXIF, GPS, INTEROP = 274, 0x8769, 0x8825, 0xA005
 _CHILDREN = {EXIF, GPS, INTEROP}
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8, 129: 1}
 BYTE, SHORT, LONG, UNDEFINED, LONG8 = 1, 3, 4, 7, 16
-_MOST_BYTES = 1 << 26  # of one value; a damaged count must not become an allocation
+_WHOLE_NUMBERS = {BYTE, SHORT, LONG}  # an orientation is a SHORT; programs read the others too
+_MOST_BYTES = 1 << 26  # of all values of a directory; neither a damaged count nor one value named a thousand times
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ def _header(file: BinaryIO) -> tuple[_Layout, int]:
     raise ValueError("no TIFF header")
 
 
-def _slots(file: BinaryIO, at: int, layout: _Layout) -> tuple[list[_Slot], int]:
+def _slots(file: BinaryIO, at: int, layout: _Layout, depth: int = 0) -> tuple[list[_Slot], int]:
     """The entries of the directory at `at`, and where the pointer to the next directory stands."""
     width, fmt = struct.calcsize(layout.head), layout.order + ("HHQ" if layout.big else "HHI")
     file.seek(at)
@@ -100,7 +101,7 @@ def _slots(file: BinaryIO, at: int, layout: _Layout) -> tuple[list[_Slot], int]:
     body = file.read(count * size)
     if len(body) < count * size:
         raise ValueError("a directory is cut off")
-    found = []
+    found, left = [], _MOST_BYTES >> 2 * depth
     for index in range(count):
         tag, kind, number = struct.unpack_from(fmt, body, index * size)
         inline = body[(index + 1) * size - layout.slot : (index + 1) * size]
@@ -110,7 +111,8 @@ def _slots(file: BinaryIO, at: int, layout: _Layout) -> tuple[list[_Slot], int]:
         if length > layout.slot:
             start = struct.unpack(layout.offset, inline)[0]
             file.seek(start)
-            data = file.read(length) if length <= _MOST_BYTES else b""
+            data = file.read(length) if length <= left else b""
+            left -= len(data)
         if len(data) == length and kind in _SIZES:  # a value that is cut off is no value; its neighbours are kept
             found.append(_Slot(tag, at + width + index * size, start, Field(kind, number, data)))
     return found, at + width + count * size
@@ -125,8 +127,10 @@ def _pointer(field: Field, layout: _Layout) -> int:
 
 def _read(file: BinaryIO, at: int, layout: _Layout, depth: int = 0) -> Directory:
     directory: Directory = {}
-    for slot in _slots(file, at, layout)[0]:
+    for slot in _slots(file, at, layout, depth)[0]:
         field = slot.field
+        if slot.tag in directory:
+            continue  # said twice: the first counts, and directories that hold one another stay few
         if slot.tag in _CHILDREN and depth < 2:
             try:
                 field = Field(LONG, 1, b"", _read(file, _pointer(field, layout), layout, depth + 1))
@@ -172,9 +176,9 @@ def orientation(block: bytes) -> int:
     """1 to 8, as in the Exif standard; 1 where the block does not say."""
     directory, order = parse(block)
     field = directory.get(ORIENTATION)
-    if field is None or field.kind != SHORT or field.count != 1:
+    if field is None or field.kind not in _WHOLE_NUMBERS or field.count != 1:
         return 1
-    value = struct.unpack(order + "H", field.data)[0]
+    value = int.from_bytes(field.data, "little" if order == "<" else "big")
     return value if 1 <= value <= 8 else 1
 
 
@@ -184,18 +188,19 @@ def _tree(file: BinaryIO, layout: _Layout, at: int) -> Iterator[tuple[int, int, 
     while waiting:
         tag, where, depth = waiting.pop()
         try:
-            slots, next_at = _slots(file, where, layout)
+            slots, next_at = _slots(file, where, layout, depth)
         except ValueError:
             if not tag:
                 raise
             continue
         yield tag, where, slots, next_at
         if depth < 2:
-            waiting += [
-                (slot.tag, _pointer(slot.field, layout), depth + 1)
-                for slot in slots
+            children = {
+                slot.tag: _pointer(slot.field, layout)
+                for slot in reversed(slots)  # of a tag said twice the first counts
                 if slot.tag in _CHILDREN and slot.field.kind in (4, 13) and slot.field.count == 1
-            ]
+            }
+            waiting += [(child, place, depth + 1) for child, place in children.items()]
 
 
 def is_whole(block: bytes) -> bool:
@@ -221,7 +226,7 @@ def for_output(block: bytes, width: int, height: int) -> bytes:
     for parent, _, slots, next_at in _tree(file, layout, first):
         used = max(used, next_at + 4, *(slot.start + len(slot.field.data) for slot in slots), 0)
         for slot in slots:
-            if slot.field.kind not in (SHORT, LONG) or slot.field.count != 1:
+            if slot.field.kind not in _WHOLE_NUMBERS or slot.field.count != 1:
                 continue
             if slot.tag == ORIENTATION and parent == 0:
                 struct.pack_into(layout.order + "HIHH", data, slot.at + 2, SHORT, 1, 1, 0)

@@ -5,23 +5,24 @@ and its `load()` is the test for truncation; 16-bit PNG pixels then come from Op
 because Pillow cuts them to 8 bits without a word. Refuses whatever is not on the list; never starts another program.
 """
 
+import io
 import os
 import stat
 import struct
 import threading
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self, TypeVar
 
 import cv2
 import numpy as np
 import tifffile
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageFile, PngImagePlugin, UnidentifiedImageError
 
 from upscale_cli.errors import InputError
 from upscale_cli.media import exif as ifd
@@ -30,11 +31,14 @@ from upscale_cli.media.frame import Frame
 from upscale_cli.media.metadata import Metadata, icc_fault, orientation
 from upscale_cli.media.pixels import GREY_MODES, Pixels, from_pillow, upright
 
+T = TypeVar("T")
+
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "AVIF", "BMP", "GIF")
+_KNOWN = "JPEG, PNG, TIFF, WebP, AVIF, BMP, GIF"
 DEFAULT_MAX_PIXELS = 200_000_000
 
-# Three of Pillow's settings hold for the whole process (pixel limit, truncation, warnings); one reader at a time may
-# change them.
+# Four of Pillow's settings hold for the whole process (pixel limit, truncation, text size, warnings); one reader at a
+# time may change them.
 _PILLOW = threading.RLock()
 # What damaged files make Pillow, tifffile, zlib and OpenCV raise.
 _DECODE_ERRORS = (
@@ -47,7 +51,9 @@ _DECODE_ERRORS = (
     tifffile.TiffFileError,
     cv2.error,
 )
-_STRUCTURE_ERRORS = (LookupError, TypeError, ArithmeticError, struct.error)  # the same, but their texts help nobody
+# The same, but their texts help nobody.
+_STRUCTURE_ERRORS = (LookupError, TypeError, ArithmeticError, AttributeError, AssertionError, struct.error)
+_ELSEWHERE = "Get the file again, or save it as PNG in another program."
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,47 +161,60 @@ class ImageSource:
         """Pillow quiet, with our limits, and its errors in our words."""
         with _PILLOW, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            before = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES
+            before = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, PngImagePlugin.MAX_TEXT_CHUNK
             # Pillow raises above twice its limit; the exact check is ours
             Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = self._max_pixels, self._allow_truncated
+            PngImagePlugin.MAX_TEXT_CHUNK = png.MOST_CHUNK_BYTES
             try:
                 yield
+            except InputError:
+                raise
             except Image.DecompressionBombError as error:
                 raise self._fault(
                     f"has more than {self._max_pixels:,} pixels. Raise the limit with --max-pixels if you trust it."
                 ) from error
             except UnidentifiedImageError as error:
-                raise self._fault("is not a picture, or is damaged beyond recognition.") from error
+                raise self._fault(f"is not a picture of a known kind ({_KNOWN}), or is damaged.") from error
             except MemoryError as error:
                 raise self._fault("needs more memory than there is.") from error
             except _STRUCTURE_ERRORS as error:
-                raise self._fault("cannot be decoded: its structure is damaged.") from error
+                raise self._fault(f"cannot be decoded: its structure is damaged. {_ELSEWHERE}") from error
             except _DECODE_ERRORS as error:
                 raise self._fault(self._reason(error)) from error
+            except Exception as error:  # what nobody foresaw must neither end a night's work nor pass for a mistake
+                unexpected = f"cannot be decoded: unexpected {type(error).__name__} ({error})."
+                raise self._fault(f"{unexpected} Please report it with this file.") from error
             finally:
-                Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = before
+                Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, PngImagePlugin.MAX_TEXT_CHUNK = before
 
     def _reason(self, error: Exception) -> str:
         text = str(error).strip().rstrip(".") or type(error).__name__
         if "truncated" not in text.lower() and not isinstance(error, EOFError):
-            return f"cannot be decoded: {text}."
+            return f"cannot be decoded: {text}." + (f" {_ELSEWHERE}" if ";" not in text else "")
         if self._allow_truncated:
             return f"is truncated, and nothing could be salvaged ({text})."
         return f"is truncated ({text}). Get the whole file, or salvage what is there with --allow-truncated."
 
-    def _check_pixels(self, width: int, height: int) -> None:
+    def _check_pixels(self, width: int, height: int, frames: int = 1) -> None:
         if width < 1 or height < 1:
             raise self._fault(f"is not a picture: its header says {width} x {height} pixels.")
-        if width * height > self._max_pixels:
+        pixels = width * height * frames  # those of an animation are in memory together
+        if pixels > self._max_pixels:
+            each = f"{frames:,} x " if frames > 1 else ""
             raise self._fault(
-                f"has {width} x {height} = {width * height:,} pixels, more than the limit of {self._max_pixels:,}. "
+                f"has {each}{width} x {height} = {pixels:,} pixels, more than the limit of {self._max_pixels:,}. "
                 "Raise it with --max-pixels if you trust the file."
             )
 
     # --- everything but TIFF -------------------------------------------------------------------------------------
 
     def _open(self) -> ImageInfo:
-        image = self._image = Image.open(self.path, formats=FORMATS)
+        try:
+            image = self._image = Image.open(self._sound(), formats=FORMATS)
+        except (OSError, SyntaxError):
+            # These know better what is wrong.
+            self._ask(png.verify if self._head.startswith(png.SIGNATURE) else sniff.check)
+            raise
         name = "JPEG" if image.format == "MPO" else str(image.format)
         frames = 1 if name in ("JPEG", "BMP") else getattr(image, "n_frames", 1)
         if image.format == "MPO":
@@ -211,7 +230,9 @@ class ImageSource:
             deep = False
         if name == "AVIF" and (bits := sniff.avif_depth(self.path)) > 8:
             self._note(f"{bits}-bit AVIF read at 8 bits")
-        self._check_pixels(*image.size)
+        if name == "PNG" and frames == 1 and self._ask(png.frames_claimed) != 1:
+            self._note("its animation is damaged: the still picture is used")
+        self._check_pixels(*image.size, frames)
         self._turn = self._orientation()
         width, height = image.size if self._turn < 5 else image.size[::-1]
         return ImageInfo(
@@ -227,6 +248,19 @@ class ImageSource:
             tuple(self.notes),
         )
 
+    def _ask(self, question: Callable[[BinaryIO], T]) -> T:
+        with self.path.open("rb") as file:
+            return question(file)
+
+    def _sound(self) -> Path | io.BytesIO:
+        """What Pillow is to open: the file, less what makes it refuse a PNG whose pixels are sound."""
+        if not self._head.startswith(png.SIGNATURE):
+            return self.path
+        less, notes = self._ask(png.sound)
+        for note in notes:
+            self._note(note)
+        return self.path if less is None else io.BytesIO(less)
+
     def _block(self) -> bytes | None:
         """The EXIF block, wherever the format has put it."""
         assert self._image is not None
@@ -236,7 +270,10 @@ class ImageSource:
             if found:
                 return ifd.bare(found[0])
             if old := self._image.info.get("Raw profile type exif"):  # ImageMagick's hexadecimal text
-                return ifd.bare(bytes.fromhex("".join(str(old).split("\n")[3:])))
+                try:
+                    return ifd.bare(bytes.fromhex("".join(str(old).split("\n")[3:])))
+                except ValueError:
+                    return b""  # no block, which is noted where the metadata are checked
         block = self._image.info.get("exif")
         return ifd.bare(block) if block else None
 
@@ -264,6 +301,8 @@ class ImageSource:
         text = [(key, str(value)) for key, value in getattr(image, "text", {}).items() if _is_text(key)]
         if comment := info.get("comment"):
             text.append(("Comment", comment.decode("utf-8", "replace") if isinstance(comment, bytes) else str(comment)))
+        if "icc_profile" in info and not info["icc_profile"]:
+            self._note("colour profile dropped: it is damaged, or not all of it is there")
         photoshop = info.get("photoshop")
         iptc = photoshop.get(0x0404) if isinstance(photoshop, dict) else None
         return Metadata(
@@ -299,9 +338,8 @@ class ImageSource:
         icc = self.metadata.icc
         if self.info.frames > 1:
             image.seek(index + self._first)
-        if image.format == "PNG" and not index and not self._allow_truncated:
-            with self.path.open("rb") as file:
-                png.verify(file)
+        if not index and not self._allow_truncated:
+            self._ask(png.verify if image.format == "PNG" else sniff.check)
         image.load()
         seconds = image.info.get("duration", 0) / 1000 if self.info.animated else None
         deep = self.info.depth == 16 and self._png_depth == 16
@@ -333,6 +371,7 @@ class ImageSource:
     # --- TIFF ----------------------------------------------------------------------------------------------------
 
     def _open_tiff(self) -> ImageInfo:
+        tiff.check_header(self._head, self.path.stat().st_size)
         self._tiff = tifffile.TiffFile(self.path)
         self._pages = tiff.pages(self._tiff)
         if not self._pages:

@@ -17,12 +17,19 @@ from upscale_cli.media.metadata import Metadata
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOR_TYPE = {1: 0, 2: 4, 3: 2, 4: 6}
-_CHECKED = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"fdAT", b"IEND"}
+_PIXELS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"acTL", b"fcTL", b"fdAT", b"IEND"}
+MOST_CHUNK_BYTES = 1 << 24
+"""Of a profile or a text, inflated."""
+_MOST_TEXT_BYTES = 48 << 20  # of all texts; Pillow refuses the picture at 64
+_TEXTS = {b"tEXt", b"zTXt", b"iTXt"}
 _BLOCK = 1 << 24  # bytes filtered and deflated at a time
 
 
 def chunks(file: BinaryIO, *, skip: frozenset[bytes] = frozenset()) -> Iterator[tuple[bytes, bytes]]:
-    """Kind and payload of each chunk up to the end or the cut; payloads of the kinds in `skip` are not read."""
+    """Kind and payload of each chunk up to the end or the cut; payloads of the kinds in `skip` are not read.
+
+    What is not pixels and differs from its checksum is passed over.
+    """
     file.seek(len(SIGNATURE))
     while len(head := file.read(8)) == 8:
         length, kind = struct.unpack(">I4s", head)
@@ -33,14 +40,19 @@ def chunks(file: BinaryIO, *, skip: frozenset[bytes] = frozenset()) -> Iterator[
             payload = file.read(length)
             if len(payload) < length:
                 return
-        file.seek(4, 1)
-        yield kind, payload
+        stored = file.read(4)
+        if kind in _PIXELS or kind in skip or _checksum(kind, payload) == stored:
+            yield kind, payload
         if kind == b"IEND":
             return
 
 
 def chunk(kind: bytes, payload: bytes) -> bytes:
-    return struct.pack(">I", len(payload)) + kind + payload + struct.pack(">I", zlib.crc32(payload, zlib.crc32(kind)))
+    return struct.pack(">I", len(payload)) + kind + payload + _checksum(kind, payload)
+
+
+def _checksum(kind: bytes, payload: bytes) -> bytes:
+    return zlib.crc32(payload, zlib.crc32(kind)).to_bytes(4, "big")
 
 
 def verify(file: BinaryIO) -> None:
@@ -52,11 +64,78 @@ def verify(file: BinaryIO) -> None:
         stored = file.read(4)
         if len(payload) < length or len(stored) < 4:
             break
-        if kind in _CHECKED and zlib.crc32(payload, zlib.crc32(kind)) != int.from_bytes(stored, "big"):
+        if kind in _PIXELS and _checksum(kind, payload) != stored:
             raise ValueError(f"its {kind.decode()} chunk does not match its checksum")
         if kind == b"IEND":
             return
     raise EOFError("the end of the file is missing")
+
+
+def sound(file: BinaryIO) -> tuple[bytes | None, list[str]]:
+    """The file less the texts and profiles that had better not be read, or None for all of it; a note for each.
+
+    For the sake of one that is damaged, or inflates without end, Pillow would refuse the whole picture.
+    """
+    end, at, texts = file.seek(0, 2), len(SIGNATURE), 0
+    bad: list[tuple[int, int]] = []
+    notes: list[str] = []
+    while file.seek(at) + 12 <= end:
+        length, kind = struct.unpack(">I4s", file.read(8))
+        start, at = at, at + 12 + length
+        if at > end:
+            break
+        if kind in _PIXELS:
+            continue
+        payload = file.read(length) if length <= MOST_CHUNK_BYTES else b""
+        size = max(length, _inflated(kind, payload))
+        fault = None
+        if size > MOST_CHUNK_BYTES or (kind in _TEXTS and texts + size > _MOST_TEXT_BYTES):
+            fault = "is too large"
+        elif file.read(4) != _checksum(kind, payload):
+            fault = "does not match its checksum"
+        elif kind == b"iCCP" and not _packed(kind, payload):
+            fault = "is damaged"
+        if fault:
+            bad.append((start, at))
+            notes.append(f"its {kind.decode('latin-1')} chunk {fault}: left out")
+        else:
+            texts += size if kind in _TEXTS else 0
+    return (_without(file, bad) if bad else None), notes
+
+
+def _without(file: BinaryIO, places: list[tuple[int, int]]) -> bytes:
+    file.seek(0)
+    kept = b""
+    for start, end in places:
+        kept += file.read(start - file.tell())
+        file.seek(end)
+    return kept + file.read()
+
+
+def frames_claimed(file: BinaryIO) -> int:
+    """How many frames the animation says it has; 1 where the file is none."""
+    for kind, payload in chunks(file, skip=frozenset({b"IDAT", b"fdAT"})):
+        if kind == b"acTL":
+            return int.from_bytes(payload[:4], "big")
+    return 1
+
+
+def _packed(kind: bytes, payload: bytes) -> bytes:
+    """The deflated part of a profile or text; empty where there is none (PNG 1.2 sections 4.2.2.4 and 4.2.3)."""
+    if kind not in (b"iCCP", b"zTXt", b"iTXt"):
+        return b""
+    rest = payload.partition(b"\0")[2]
+    if kind == b"iTXt":
+        return rest[2:].partition(b"\0")[2].partition(b"\0")[2] if rest[:1] == b"\1" else b""
+    return rest[1:] if rest[:1] == b"\0" else b""
+
+
+def _inflated(kind: bytes, payload: bytes) -> int:
+    """Bytes of its deflated part when inflated, counted no further than is allowed."""
+    try:
+        return len(zlib.decompressobj().decompress(_packed(kind, payload), MOST_CHUNK_BYTES + 1))
+    except zlib.error:
+        return 0
 
 
 def bare(file: BinaryIO) -> bytes:

@@ -1,6 +1,9 @@
 """Files that are no picture we read, known by their first bytes, so that a message can name them. Decodes nothing."""
 
+import math
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
@@ -22,9 +25,34 @@ _STARTS = (
     (b"\xd7\xcd\xc6\x9a", "a Windows metafile", _NEVER),
     (b"\x01\0\0\0\x6c\0\0\0", "a Windows metafile", _NEVER),
 )
+_BOXES = {b"ftyp", b"meta", b"mdat", b"moov", b"free", b"skip", b"uuid"}
 _BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 # RAW files that look like TIFF inside: decoding them as such would give the thumbnail
 _RAW_SUFFIXES = {".arw", ".cr2", ".cr3", ".dng", ".erf", ".iiq", ".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2", ".srw"}
+
+
+@dataclass(frozen=True, slots=True)
+class _JpegFrame:
+    """What a JPEG says of its pixels before they come."""
+
+    kind: int
+    """The second byte of the marker, 0xC0 to 0xCF."""
+    bits: int
+    height: int
+    width: int
+    factors: tuple[tuple[int, int], ...]
+    """Of each component, horizontal and vertical."""
+
+    @property
+    def least_bytes(self) -> int:
+        """No file can be shorter: in a sequential Huffman frame a block of 8 x 8 takes two codes of a bit or more."""
+        if self.kind not in (0xC0, 0xC1) or not all(min(pair) > 0 for pair in self.factors):
+            return 0
+        across, down = (max(pair[axis] for pair in self.factors) for axis in (0, 1))
+        blocks = sum(
+            math.ceil(self.width * x / across / 8) * math.ceil(self.height * y / down / 8) for x, y in self.factors
+        )
+        return blocks // 4
 
 
 def refusal(head: bytes, suffix: str) -> str | None:
@@ -46,6 +74,61 @@ def refusal(head: bytes, suffix: str) -> str | None:
         return _LATER.format(f"a RAW photograph ({suffix[1:].upper()})")
     if b"<svg" in head[:1024]:
         return _NEVER.format("an SVG drawing")
+    return None
+
+
+def check(file: BinaryIO) -> None:
+    """What decoders take without a word, or refuse without a reason.
+
+    Raises EOFError for a WebP or AVIF file that ends early, and for a JPEG file too short for its pixels, the rest of
+    which would be painted grey; ValueError for a JPEG of more than 8 bits.
+    """
+    size = file.seek(0, 2)
+    missing = _promised_bytes(file) - size
+    if missing > 1:  # some programs forget the byte that makes a RIFF file even
+        raise EOFError(f"{missing:,} bytes are missing")
+    frame = _jpeg_frame(file)
+    if frame is None:
+        return
+    if frame.bits != 8:
+        raise ValueError(f"it is a {frame.bits}-bit JPEG; convert it to PNG or TIFF first")
+    if size < frame.least_bytes:
+        raise EOFError(f"{size:,} bytes cannot hold {frame.width} x {frame.height} pixels")
+
+
+def _promised_bytes(file: BinaryIO) -> int:
+    """How long a WebP or AVIF file must be by its own account; 0 for any other (RIFF; ISO/IEC 14496-12 section 4.2)."""
+    file.seek(0)
+    head = file.read(12)
+    if head[:4] == b"RIFF":
+        return int.from_bytes(head[4:8], "little") + 8
+    at = 0
+    while head[4:8] in _BOXES and (length := int.from_bytes(head[:4], "big")) >= 8:
+        at = file.seek(at + length)
+        head = file.read(8)
+    return at
+
+
+def _jpeg_frame(file: BinaryIO) -> _JpegFrame | None:
+    """The frame header of a JPEG file (ITU-T T.81 section B.2.2), or None where it cannot be found."""
+    file.seek(0)
+    if file.read(2) != b"\xff\xd8":
+        return None
+    while len(head := file.read(4)) == 4 and head[0] == 0xFF:
+        kind, length = head[1], int.from_bytes(head[2:], "big")
+        if kind == 0xFF:
+            file.seek(-3, 1)
+        elif kind in range(0xC0, 0xD0) and kind not in (0xC4, 0xC8, 0xCC):
+            body = file.read(length - 2)
+            if len(body) < 9 or len(body) < 6 + 3 * body[5]:
+                return None
+            factors = [(body[at] >> 4, body[at] & 15) for at in range(7, 6 + 3 * body[5], 3)]
+            height, width = int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big")
+            return _JpegFrame(kind, body[0], height, width, tuple(factors))
+        elif kind in (0xD9, 0xDA) or length < 2:
+            return None
+        else:
+            file.seek(length - 2, 1)
     return None
 
 

@@ -5,6 +5,7 @@ them.
 """
 
 import logging
+import math
 import struct
 import zlib
 from typing import BinaryIO, Literal
@@ -32,15 +33,33 @@ _OF_THE_PIXELS = (
     | {42112, 42113, 50831, 50832, *range(50706, 50782), *range(50827, 50838)}
 )
 _DEFLATE, _HORIZONTAL, _STRAIGHT_ALPHA = 8, 2, 2
+_BY_TIFFFILE = {1, 8, 32946, 32773}  # nothing, deflate under both its numbers, PackBits
+_BY_OPENCV = {5, 8, 32946, 32773}  # LZW, and deflate with a predictor of floats; of others it may give black
+_DEFLATE_RATIO = 1032  # zlib can make no more of a byte
+_SPARE_BYTES = 1 << 25
+_MOST_SAMPLES = 16
 _STRIP_BYTES = 1 << 20  # before compression
 _CLASSIC_BYTES = 4_000_000_000  # 32-bit offsets end at 4.29e9
 
 
+def check_header(head: bytes, size_bytes: int) -> None:
+    """Raises EOFError where the file ends before its first directory, ValueError where it has no whole header."""
+    order, big = ("<" if head[:2] == b"II" else ">"), b"+" in head[:4]
+    if len(head) < (16 if big else 8):
+        raise EOFError("it ends in its header")
+    if struct.unpack_from(order + ("Q" if big else "I"), head, 8 if big else 4)[0] >= size_bytes:
+        raise EOFError("its directory is missing")
+
+
 def pages(file: tifffile.TiffFile) -> list[tifffile.TiffPage]:
-    """The pictures of the file: reduced copies (thumbnails) and masks are none."""
+    """The pictures of the file: reduced copies (thumbnails) and masks are none. ValueError for pages without end."""
     found = []
+    seen: set[int] = set()
     for page in file.pages:
         assert isinstance(page, tifffile.TiffPage)
+        if page.offset in seen:
+            raise ValueError("its list of pages runs in a circle")
+        seen.add(page.offset)
         if page.imagewidth and page.imagelength and not page.subfiletype & 0b101:
             found.append(page)
     return found
@@ -108,8 +127,15 @@ def decode(page: tifffile.TiffPage, index: int, icc: bytes | None) -> Pixels:
 
 def _samples(page: tifffile.TiffPage, index: int) -> np.ndarray:
     """H x W x samples in the file's own type."""
+    if page.imagedepth != 1 or page.samplesperpixel > _MOST_SAMPLES:
+        raise ValueError(
+            f"it has {page.samplesperpixel} samples a pixel in {page.imagedepth} layers; convert it to RGB first"
+        )
     if page.bitspersample not in (8, 16, 32, 64):
         raise ValueError(f"its {page.bitspersample}-bit samples cannot be read; convert it to 16 bits first")
+    if page.compression not in _BY_TIFFFILE:
+        return _through_opencv(page, index)
+    _check_inflated(page)
     try:
         array = page.asarray()
     except (ValueError, TypeError, RuntimeError) as error:
@@ -118,18 +144,33 @@ def _samples(page: tifffile.TiffPage, index: int) -> np.ndarray:
         return _through_opencv(page, index)
     if array.ndim == 2:
         return array[..., None]
-    if array.ndim != 3:
-        raise ValueError(f"its pixels form an array of shape {array.shape}, which is no picture")
-    return np.moveaxis(array, 0, 2) if page.planarconfig == 2 else array
+    if array.ndim == 3 and page.planarconfig == 2:
+        array = np.moveaxis(array, 0, 2)
+    if array.ndim != 3 or array.shape[:2] != (page.imagelength, page.imagewidth):
+        raise ValueError(f"its pixels form an array of shape {array.shape}; convert it to RGB first")
+    return array
+
+
+def _check_inflated(page: tifffile.TiffPage) -> None:
+    """Raises ValueError where a strip or tile inflates to far more than its pixels: tifffile would inflate it all."""
+    if page.compression == 1:
+        return
+    most = min(math.prod(page.chunks), math.prod(page.shape)) * page.bitspersample // 8 + _SPARE_BYTES
+    file = page.parent.filehandle
+    for start, length in zip(page.dataoffsets, page.databytecounts, strict=False):
+        if length * _DEFLATE_RATIO > most:
+            file.seek(start)
+            if len(zlib.decompressobj().decompress(file.read(length), most + 1)) > most:
+                raise ValueError("its compressed data are many times larger than its pixels")
 
 
 def _through_opencv(page: tifffile.TiffPage, index: int) -> np.ndarray:
     """LZW and other compressions that tifffile alone does not read."""
     compression = getattr(page.compression, "name", str(page.compression))
     fault = ValueError(
-        f"its {compression} compression cannot be read at {page.bitspersample} bits; save it with deflate"
+        f"its {compression} compression cannot be read at {page.bitspersample} bits; save it without compression"
     )
-    if page.photometric not in (1, 2) or page.planarconfig != 1:
+    if page.compression not in _BY_OPENCV or page.photometric not in (1, 2) or page.planarconfig != 1:
         raise fault
     data = np.fromfile(page.parent.filehandle.path, np.uint8)
     level = cv2.utils.logging.getLogLevel()
