@@ -42,7 +42,9 @@ def test_a_truncated_photograph_can_be_salvaged(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(data[: len(data) // 2])
     with pytest.raises(InputError, match="truncated"):
         read(tmp_path / "a.jpg")
-    (found,), _, _ = read(tmp_path / "a.jpg", allow_truncated=True)
+    (found,), _, notes = read(tmp_path / "a.jpg", allow_truncated=True)
+    assert notes == ["not whole: what could be read of it was kept"]
+    assert read(PHOTOS / "dunes.jpg", allow_truncated=True)[2] == []
     with Image.open(PHOTOS / "dunes.jpg") as image:
         whole = np.array(image)
     assert np.array_equal(found.color[:200], whole[:200])

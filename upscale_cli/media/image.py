@@ -95,6 +95,7 @@ class ImageSource:
         self.notes: list[str] = []
         self._max_pixels = max_pixels
         self._allow_truncated = allow_truncated
+        self._salvaging = False
         self._metadata: Metadata | None = None
         self._converted_icc: bytes | None = None
         self._image: Image.Image | None = None
@@ -102,8 +103,7 @@ class ImageSource:
         self._pages: list[tifffile.TiffPage] = []
         self._head = self._first_bytes()
         try:
-            with self._reading():
-                self.info = self._open_tiff() if self._head[:4] in sniff.TIFF_MAGIC else self._open()
+            self.info = self._attempt(self._opened)
         except BaseException:
             self.close()
             raise
@@ -133,9 +133,29 @@ class ImageSource:
     def frames(self) -> Iterator[Frame]:
         """The frames, upright, RGB or grey, alpha straight. Those of an animation are whole canvases."""
         for index in range(self.info.frames):
-            with self._reading():
-                frame = self._tiff_frame(index) if self._pages else self._frame(index)
-            yield frame
+            yield self._attempt(lambda index=index: self._decoded(index))
+
+    def _opened(self) -> ImageInfo:
+        with self._reading():
+            return self._open_tiff() if self._head[:4] in sniff.TIFF_MAGIC else self._open()
+
+    def _decoded(self, index: int) -> Frame:
+        with self._reading():
+            return self._tiff_frame(index) if self._pages else self._frame(index)
+
+    def _attempt(self, step: Callable[[], T]) -> T:
+        """Strictly first; where that fails and truncated files are allowed, from then on with what is there."""
+        try:
+            return step()
+        except InputError:
+            if self._salvaging or not self._allow_truncated:
+                raise
+        self._salvaging = True
+        self.close()
+        self._opened()  # a decoder that has failed does not go on
+        salvaged = step()
+        self._note("not whole: what could be read of it was kept")
+        return salvaged
 
     def _fault(self, reason: str) -> InputError:
         return InputError(f"{shown(self.path)}: {reason}")
@@ -163,7 +183,7 @@ class ImageSource:
             warnings.simplefilter("ignore")
             before = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, PngImagePlugin.MAX_TEXT_CHUNK
             # Pillow raises above twice its limit; the exact check is ours
-            Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = self._max_pixels, self._allow_truncated
+            Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = self._max_pixels, self._salvaging
             PngImagePlugin.MAX_TEXT_CHUNK = png.MOST_CHUNK_BYTES
             try:
                 yield
@@ -191,7 +211,7 @@ class ImageSource:
         text = str(error).strip().rstrip(".") or type(error).__name__
         if "truncated" not in text.lower() and not isinstance(error, EOFError):
             return f"cannot be decoded: {text}." + (f" {_ELSEWHERE}" if ";" not in text else "")
-        if self._allow_truncated:
+        if self._salvaging:
             return f"is truncated, and nothing could be salvaged ({text})."
         return f"is truncated ({text}). Get the whole file, or salvage what is there with --allow-truncated."
 
@@ -338,7 +358,7 @@ class ImageSource:
         icc = self.metadata.icc
         if self.info.frames > 1:
             image.seek(index + self._first)
-        if not index and not self._allow_truncated:
+        if not index and not self._salvaging:
             self._ask(png.verify if image.format == "PNG" else sniff.check)
         image.load()
         seconds = image.info.get("duration", 0) / 1000 if self.info.animated else None
@@ -397,7 +417,7 @@ class ImageSource:
     def _tiff_frame(self, index: int) -> Frame:
         page = self._pages[index]
         self._check_pixels(page.imagewidth, page.imagelength)
-        if not self._allow_truncated:
+        if not self._salvaging:
             tiff.check_complete(page, self.path.stat().st_size)
         if not tiff.is_plain(page) and tiff.depth(page) == 8 and (pixels := self._eight_bit_page(page)) is not None:
             return self._finish(pixels, 1, None)
