@@ -192,7 +192,8 @@ def cannot_write(folder: Path) -> str | None:
 
 def _draft(found: Found, request: RunRequest, size: Size, single: Path | None) -> _Draft:
     """Read the header and decide size and format. InputError names what is wrong with the picture."""
-    info = probe(found.path, max_pixels=request.picture.max_pixels)
+    picture = request.picture
+    info = probe(found.path, max_pixels=picture.max_pixels, allow_truncated=picture.allow_truncated)
     factor = size.factor(info.height, info.width)
     height, width = (max(1, round(side * factor)) for side in (info.height, info.width))
     if height * width > MOST_PIXELS:

@@ -7,6 +7,7 @@ because Pillow cuts them to 8 bits without a word. Refuses whatever is not on th
 
 import io
 import os
+import re
 import stat
 import struct
 import threading
@@ -72,9 +73,9 @@ class ImageInfo:
     notes: tuple[str, ...] = ()
 
 
-def probe(path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> ImageInfo:
+def probe(path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS, allow_truncated: bool = False) -> ImageInfo:
     """What the picture is, from its header alone. Raises InputError for what is no picture of an allowed kind."""
-    with ImageSource(path, max_pixels=max_pixels) as source:
+    with ImageSource(path, max_pixels=max_pixels, allow_truncated=allow_truncated) as source:
         return source.info
 
 
@@ -190,9 +191,8 @@ class ImageSource:
             except InputError:
                 raise
             except Image.DecompressionBombError as error:
-                raise self._fault(
-                    f"has more than {self._max_pixels:,} pixels. Raise the limit with --max-pixels if you trust it."
-                ) from error
+                pixels = re.search(r"\d+", str(error))  # Pillow knows the size before we do
+                raise self._too_many(f"{int(pixels[0]):,}" if pixels else "too many") from error
             except UnidentifiedImageError as error:
                 raise self._fault(f"is not a picture of a known kind ({_KNOWN}), or is damaged.") from error
             except MemoryError as error:
@@ -221,10 +221,13 @@ class ImageSource:
         pixels = width * height * frames  # those of an animation are in memory together
         if pixels > self._max_pixels:
             each = f"{frames:,} x " if frames > 1 else ""
-            raise self._fault(
-                f"has {each}{width} x {height} = {pixels:,} pixels, more than the limit of {self._max_pixels:,}. "
-                "Raise it with --max-pixels if you trust the file."
-            )
+            raise self._too_many(f"{each}{width} x {height} = {pixels:,}")
+
+    def _too_many(self, pixels: str) -> InputError:
+        return self._fault(
+            f"has {pixels} pixels, more than the limit of {self._max_pixels:,}. "
+            "Raise it with --max-pixels if you trust the file."
+        )
 
     # --- everything but TIFF -------------------------------------------------------------------------------------
 
