@@ -334,7 +334,13 @@ def test_another_published_layout_is_translated(tmp_path: Path) -> None:
 
 
 def first_esrgan_layout(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    layers = {"conv_first": "model.0", "conv_body": "model.1.sub.1", "conv_up1": "model.3", "conv_up2": "model.6"}
+    blocks = len({key.split(".")[1] for key in state if key.startswith("body.")})
+    layers = {
+        "conv_first": "model.0",
+        "conv_body": f"model.1.sub.{blocks}",
+        "conv_up1": "model.3",
+        "conv_up2": "model.6",
+    }
     layers |= {"conv_hr": "model.8", "conv_last": "model.10"}
     renamed = {}
     for key, value in state.items():
