@@ -172,7 +172,7 @@ def test_27_a_full_disk_leaves_nothing_half_made_and_the_next_run_goes_on() -> N
         program("in", "-o", "out", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
     )
     assert code == 1
-    assert errors.count("cannot be written: File too large.") == 4
+    assert errors.count("cannot be written: File too large. Make room there, or choose another -o.") == 4
     assert sorted(path.name for path in Path("out").iterdir()) == [".upscale-journal.jsonl", "a_x2.png", "z_x2.png"]
     assert upscale("in", "-o", "out").stderr.startswith("4 made, 2 done by an earlier run")
 

@@ -161,8 +161,13 @@ class ImageSink:
             raise self._fault(error) from error
 
     def _fault(self, error: Exception) -> OutputError:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or "out of memory"
-        return OutputError(f"{shown(self.path)} cannot be written: {reason}.")
+        if isinstance(error, OSError) and error.strerror:
+            why = f"{error.strerror}. Make room there, or choose another -o."
+        elif isinstance(error, MemoryError):
+            why = "there is no memory for it. Use a smaller --scale."
+        else:
+            why = f"{error}. Choose another format with -f."
+        return OutputError(f"{shown(self.path)} cannot be written: {why}")
 
     def _note(self, note: str) -> None:
         if note not in self.notes:
