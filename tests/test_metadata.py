@@ -208,3 +208,13 @@ def test_exif_too_long_for_a_jpeg_segment_is_dropped_with_a_note(tmp_path: Path)
     found = read(tmp_path / "a.tif")[1].exif
     assert found is not None
     assert ifd.parse(found)[0][0xC4A5].data == directory[0xC4A5].data
+
+
+def test_a_comment_too_long_for_a_jpeg_segment_is_dropped_with_a_note(tmp_path: Path) -> None:
+    for length, kept in ((65533, True), (65534, False)):
+        notes = write(tmp_path / "a.jpg", frame(), metadata=Metadata(text=(("Comment", "x" * length),)))
+        _, metadata, _ = read(tmp_path / "a.jpg")
+        assert [len(text) for _, text in metadata.text] == [length] * kept
+        assert notes == ["text dropped: it is more than a JPEG segment holds"] * (not kept)
+    assert write(tmp_path / "a.gif", frame(), metadata=Metadata(text=(("Comment", "x" * 70000),))) == []
+    assert len(read(tmp_path / "a.gif")[1].text[0][1]) == 70000

@@ -225,7 +225,10 @@ class ImageSink:
             if value is not None and len(value) + overhead > _SEGMENT_BYTES:
                 self._note(f"{_WORDS[name]} dropped: its {len(value):,} bytes are more than a JPEG segment holds")
                 found = replace(found, **{name: None})
-        return found
+        short = tuple(pair for pair in found.text if len(pair[1].encode("utf-8", "replace")) <= _SEGMENT_BYTES)
+        if len(short) < len(found.text):
+            self._note("text dropped: it is more than a JPEG segment holds")
+        return replace(found, text=short)
 
     # --- bytes -----------------------------------------------------------------------------------------------------
 
@@ -276,7 +279,7 @@ class ImageSink:
         if meta.iptc is not None:
             options["extra"] = _photoshop_segment(meta.iptc)
         for _, text in meta.text:
-            options["comment"] = text.encode("utf-8", "replace")[:_SEGMENT_BYTES]
+            options["comment"] = text.encode("utf-8", "replace")
         return options
 
     def _animation(self) -> dict[str, object]:
