@@ -1,10 +1,11 @@
 """A network with a known answer: nearest neighbour, which fails where it is told to."""
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
 
-from upscale_cli.engines.interface import Tiles
+from upscale_cli.engines.interface import Floats, Tiles, unit_floats
 from upscale_cli.errors import NonFiniteOutputError, OutOfMemoryError
 
 
@@ -14,6 +15,9 @@ class NearestEngine:
     `most_pixels` is all the memory it has; `broken` and `black` ruin tiles below fp32, or `always`;
     `before` sees tiles first.
     """
+
+    backend = "numpy"
+    in_flight = 1
 
     def __init__(
         self,
@@ -49,8 +53,11 @@ class NearestEngine:
         self._always = always
         self._before = before
 
-    def infer(self, tiles: Tiles) -> Tiles:
-        assert tiles.dtype == np.float32
+    def submit(self, tiles: Tiles) -> Callable[[], Floats]:
+        return functools.partial(self.infer, tiles)
+
+    def infer(self, tiles: Tiles) -> Floats:
+        tiles = unit_floats(tiles)
         assert tiles.shape[3] == 3
         assert tiles.min() >= 0
         assert tiles.max() <= 1

@@ -95,16 +95,20 @@ def test_a_folder_into_a_folder(folder: Path) -> None:
 def test_defaults_are_improved_twice_beside_the_picture(folder: Path, engines: list[dict[str, Any]]) -> None:
     assert upscale("in/a.png").exit_code == 0
     assert names(folder) == ["a.png", "a_x2.png", "b.jpg"]
-    assert engines == [{"model": "improved-x2", "device": "auto", "precision": "auto", "offline": False}]
+    assert engines == [
+        {"model": "improved-x2", "device": "auto", "precision": "auto", "backend": "auto", "offline": False}
+    ]
 
 
 def test_every_option_reaches_its_place(folder: Path, engines: list[dict[str, Any]]) -> None:
     words = "in/a.png -o big.tif -m lanczos --width 90 -t 64 --overlap 12 --precision bf16 -d cpu --depth 16 --offline"
-    assert upscale(*words.split(), "--max-pixels", "3000", "--strength", "0.5").exit_code == 0
+    assert upscale(*words.split(), "--max-pixels", "3000", "--strength", "0.5", "--engine", "torch").exit_code == 0
     (large,), _, _ = read(Path("big.tif"))
     assert large.color.shape == (68, 90, 3)
     assert large.depth == 16
-    assert engines == [{"model": "lanczos-x2", "device": "cpu", "precision": "bf16", "offline": True}]
+    assert engines == [
+        {"model": "lanczos-x2", "device": "cpu", "precision": "bf16", "backend": "torch", "offline": True}
+    ]
 
 
 def test_several_models_as_one(folder: Path, engines: list[dict[str, Any]]) -> None:
@@ -122,7 +126,7 @@ def test_several_models_as_one(folder: Path, engines: list[dict[str, Any]]) -> N
         planned = as_json("in/a.png", "-o", "new", "--dry-run", *words)["plan"]
         assert planned[0]["networks"] == [meant]
     verbose = upscale("in/a.png", "-o", "last", "-v", "--ensemble", "bicubic,lanczos").stdout
-    assert "bicubic-x2,lanczos-x2, fp32, tiles of 60 px" in verbose
+    assert "bicubic-x2,lanczos-x2, fp32 by numpy, tiles of 60 px" in verbose
     shown = upscale("in/a.png", "-o", "new", "--dry-run", "--ensemble", "bicubic,lanczos", "-s", "8").stdout
     assert "bicubic-x8,lanczos-x8" in shown
 

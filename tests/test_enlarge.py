@@ -6,6 +6,7 @@ import pytest
 from nearest_engine import NearestEngine, nearest
 from PIL import Image
 
+from upscale_cli.engines.interface import unit_floats
 from upscale_cli.enlarge import Upscaler, bleed, resize
 from upscale_cli.errors import InferenceError, OutOfMemoryError, UsageError
 from upscale_cli.media.frame import Frame
@@ -48,7 +49,7 @@ class Folding(NearestEngine):
 
     def infer(self, tiles: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         count, height, width, _ = tiles.shape
-        means = tiles.reshape(count, height // 4, 4, width // 4, 4, 3).mean((2, 4))
+        means = unit_floats(tiles).reshape(count, height // 4, 4, width // 4, 4, 3).mean((2, 4))
         return super().infer(means.repeat(4, 1).repeat(4, 2))
 
 

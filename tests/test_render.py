@@ -109,6 +109,7 @@ REPORT = EvalReport(
     protocol="Y",
     low_resolution="bicubic",
     precision="fp32",
+    backend="torch",
     device="cpu",
     images=(ImageScore("a.png", Scores(30.0, 0.9, 28.0)), ImageScore("[b].png", Scores(32.0, 0.8, 29.0))),
 )
@@ -122,7 +123,7 @@ def test_scores(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         ["[b].png", "32.00", "0.8000", "29.00"],
         ["mean", "31.00", "0.8500", "28.50"],
     ]
-    assert "edsr-x4 x4 on [Set5], cpu in fp32\nprotocol: Y\nlow resolution: bicubic\n" in table
+    assert "edsr-x4 x4 on [Set5], cpu in fp32 by torch\nprotocol: Y\nlow resolution: bicubic\n" in table
     render.evaluation(REPORT, as_json=True)
     printed = json.loads(capsys.readouterr().out)
     assert printed["mean"] == pytest.approx({"psnr_y": 31.0, "ssim_y": 0.85, "psnr_rgb": 28.5})

@@ -34,7 +34,7 @@ class Networks:
         self.offline: list[bool] = []
 
     def __call__(
-        self, model: Combination, scale: int | None = None, *, device: str, precision: str, offline: bool
+        self, model: Combination, scale: int | None = None, *, device: str, precision: str, backend: str, offline: bool
     ) -> Engine:
         assert scale is not None
         self.opened.append(str(model))

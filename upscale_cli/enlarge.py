@@ -4,6 +4,7 @@ Refuses files, threads and torch: an Engine takes numpy tiles and gives numpy ti
 """
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -12,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from upscale_cli.engines.interface import Engine
+from upscale_cli.engines.interface import Engine, Tiles
 from upscale_cli.errors import InferenceError, NonFiniteOutputError, OutOfMemoryError, UsageError
 from upscale_cli.media.frame import Frame
-from upscale_cli.tiles import RAMP_PX, Blend, Floats, Pixels, Plan, plan, smallest_tile
+from upscale_cli.tiles import RAMP_PX, Blend, Floats, Pixels, Plan, Tile, plan, smallest_tile
 
 CPU_TILE_PX = 256  # what a layer makes of it stays in the caches
 ACCELERATOR_TILE_PX = 1024  # large enough to fill any device; more would only cost memory
@@ -36,6 +37,8 @@ class Effort:
     tile_px: int = 0
     """Longer side of the tiles used last; 0 when no network ran."""
     precision: str = ""
+    backend: str = ""
+    """What ran the network."""
     restarts: int = 0
     """Times the picture was begun anew because the device had no memory."""
     redone: int = 0
@@ -192,7 +195,9 @@ class Upscaler:
                 self.effort = replace(self.effort, restarts=self.effort.restarts + 1)
                 continue
             tile_px = max(self.effort.tile_px, grid.tile_px)
-            self.effort += Effort(tile_px, stage.engine.precision, redone=redone, remarks=stage.remarks(grid))
+            self.effort += Effort(
+                tile_px, stage.engine.precision, stage.engine.backend, redone=redone, remarks=stage.remarks(grid)
+            )
             return blend.picture[:height, :width]
 
 
@@ -272,17 +277,14 @@ class _Stage:
         beyond = [(0, axis.length - side) for axis, side in zip((grid.rows, grid.columns), picture.shape, strict=False)]
         if any(map(any, beyond)):
             picture = np.pad(picture, (*beyond, (0, 0)), mode="edge")
-        tiles, size = list(grid), self.batch_for(grid)
-        for first in range(0, len(tiles), size):
-            batch = tiles[first : first + size]
-            lr = np.empty((len(batch), grid.rows.side, grid.columns.side, 3), np.float32)
-            for slot, tile in zip(lr, batch, strict=True):
-                slot[:] = grid.cut(picture, tile)  # grey is repeated
-            lr /= np.iinfo(picture.dtype).max
-            sr, redone = self._infer(lr)
+        tiles, size, done = list(grid), self.batch_for(grid), 0
+        batches = (tiles[first : first + size] for first in range(0, len(tiles), size))
+        for batch, lr, asked in _ahead(self.engine, ((batch, _cut(picture, grid, batch)) for batch in batches)):
+            sr, redone = self._answer(lr, asked)
             for pixels, tile in zip(sr, batch, strict=True):
                 blend.add(tile, pixels if picture.shape[2] == 3 else pixels @ _LUMA)
-            yield first + len(batch), redone
+            done += len(batch)
+            yield done, redone
 
     def _check_room(self, grid: Plan) -> None:
         """OutOfMemoryError for a whole picture that the machine cannot hold.
@@ -293,17 +295,17 @@ class _Stage:
         if not engine.tileable and engine.device == "cpu" and engine.tile_bytes(height, width) > 2 * self._budget:
             raise OutOfMemoryError(f"{engine.name} needs more than is free for {width} x {height} pixels.")
 
-    def _infer(self, lr: Floats) -> tuple[Floats, int]:
-        """A batch enlarged, and how many of its tiles had to be redone in fp32."""
+    def _answer(self, lr: Tiles, asked: Callable[[], Floats]) -> tuple[Floats, int]:
+        """A batch that was submitted, enlarged, and how many of its tiles had to be redone in fp32."""
         try:
-            return _checked(self.engine, lr), 0
+            return _checked(self.engine, lr, asked()), 0
         except (NonFiniteOutputError, _BlackTileError) as error:
             if self.engine.precision == "fp32":
                 raise _broken(self.engine) from error
         if self._wide is None:
             self._wide = self.engine.in_precision("fp32")
         try:
-            return _checked(self._wide, lr), len(lr)
+            return _checked(self._wide, lr, self._wide.infer(lr)), len(lr)
         except (NonFiniteOutputError, _BlackTileError) as error:
             raise _broken(self._wide) from error
 
@@ -312,15 +314,34 @@ class _BlackTileError(InferenceError):
     """The network made black of something that was not."""
 
 
-def _checked(engine: Engine, lr: Floats) -> Floats:
-    sr = engine.infer(lr)
+def _cut(picture: Pixels, grid: Plan, tiles: Sequence[Tile]) -> Pixels:
+    """N x H x W x 3 of the picture; grey is repeated."""
+    lr = np.empty((len(tiles), grid.rows.side, grid.columns.side, 3), picture.dtype)
+    for slot, tile in zip(lr, tiles, strict=True):
+        slot[:] = grid.cut(picture, tile)
+    return lr
+
+
+def _ahead(
+    engine: Engine, batches: Iterator[tuple[Sequence[Tile], Pixels]]
+) -> Iterator[tuple[Sequence[Tile], Pixels, Callable[[], Floats]]]:
+    """Every batch with what waits for its enlargement, as many submitted before as the engine wants."""
+    waiting: deque[tuple[Sequence[Tile], Pixels, Callable[[], Floats]]] = deque()
+    for tiles, lr in batches:
+        waiting.append((tiles, lr, engine.submit(lr)))
+        if len(waiting) == engine.in_flight:
+            yield waiting.popleft()
+    yield from waiting
+
+
+def _checked(engine: Engine, lr: Tiles, sr: Floats) -> Floats:
     expected = (len(lr), lr.shape[1] * engine.scale, lr.shape[2] * engine.scale, 3)
     if sr.shape != expected:
         raise InferenceError(
             f"{engine.name} gave {sr.shape} where x{engine.scale} is {expected}. Its weights do not fit."
         )
     for before, after in zip(lr, sr, strict=True):
-        if after.max() < _BLACK_OUT and before.mean() > _NOT_BLACK_IN:
+        if after.max() < _BLACK_OUT and before.mean() > _NOT_BLACK_IN * np.iinfo(before.dtype).max:
             raise _BlackTileError(f"{engine.name} gave a black tile in {engine.precision}.")
     return sr
 

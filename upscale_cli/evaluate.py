@@ -33,6 +33,8 @@ class EvalRequest:
     """Folder of LR images, paired with HR by name; without it they are made by imresize."""
     device: str = "auto"
     precision: str = "fp32"
+    backend: str = "torch"
+    """What runs the network; see `open_engine`."""
     """fp32 by default: a score must not depend on the machine it was taken on."""
     tile_px: int = 0
     offline: bool = False
@@ -56,6 +58,7 @@ class EvalReport:
     protocol: str
     low_resolution: str
     precision: str
+    backend: str
     device: str
     images: tuple[ImageScore, ...]
 
@@ -100,7 +103,12 @@ def evaluate(request: EvalRequest, *, progress: Callable[[ImageScore], None] | N
     if not files:
         raise UsageError(f"{request.data} holds no picture to score on. Give --data a folder of HR images.")
     engine = open_engine(
-        request.model, request.scale, device=request.device, precision=request.precision, offline=request.offline
+        request.model,
+        request.scale,
+        device=request.device,
+        precision=request.precision,
+        backend=request.backend,
+        offline=request.offline,
     )
     if engine.scale == 1 and request.lr is None:
         raise UsageError(f"{engine.name} enlarges nothing: give --lr the folder of what it is to restore.")
@@ -114,6 +122,7 @@ def evaluate(request: EvalRequest, *, progress: Callable[[ImageScore], None] | N
         protocol=str(Protocol(crop_border=engine.scale)),
         low_resolution=f"read from {request.lr}" if request.lr else IMRESIZE,
         precision=engine.precision,
+        backend=engine.backend,
         device=engine.device,
         images=images,
     )

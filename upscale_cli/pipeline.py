@@ -61,6 +61,8 @@ class JobResult:
     tile_px: int
     """0 when no network ran."""
     precision: str
+    backend: str
+    """What ran the network."""
     retries: int
     notes: tuple[str, ...]
     error: str | None = None
@@ -128,6 +130,7 @@ class _Work:
             seconds=self.reading.seconds + self.enlarging.seconds + self.writing.seconds,
             tile_px=self.effort.tile_px,
             precision=self.effort.precision,
+            backend=self.effort.backend,
             retries=self.effort.retries,
             notes=tuple(dict.fromkeys((*self.source_notes, *self.effort.notes, *self.sink_notes))),
             error=None if self.error is None else _message(self.error),

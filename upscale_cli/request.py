@@ -57,6 +57,8 @@ class NetworkOptions:
     model: str | Path | Combination = DEFAULT_MODEL
     device: str = "auto"
     precision: str = "auto"
+    backend: str = "auto"
+    """What runs it: one of `engines.BACKENDS`, or `auto` for the fastest here."""
     tile_px: int = 0
     """0 is automatic."""
     overlap_px: int | None = None

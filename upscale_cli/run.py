@@ -30,7 +30,14 @@ class Opener(Protocol):
     """What opens a network; `engines.open_engine`, or a fake in a test."""
 
     def __call__(
-        self, model: Combination, scale: int | None = None, *, device: str, precision: str, offline: bool
+        self,
+        model: Combination,
+        scale: int | None = None,
+        *,
+        device: str,
+        precision: str,
+        backend: str,
+        offline: bool,
     ) -> Engine: ...
 
 
@@ -53,6 +60,8 @@ class FileReport:
     seconds: float = 0.0
     tile_px: int = 0
     precision: str = ""
+    backend: str = ""
+    """What ran the network: `torch`, `openvino`."""
     retries: int = 0
 
     @property
@@ -175,9 +184,10 @@ class _Networks:
         )
 
     def label(self, stages: Sequence[Network]) -> str:
-        """What ran where and in which precision."""
+        """What ran where, in which precision and by what."""
         engines = [self._engine(stage) for stage in stages]
-        return f"{' + '.join(engine.name for engine in engines)} on {engines[0].device} in {engines[0].precision}"
+        first, names = engines[0], " + ".join(engine.name for engine in engines)
+        return f"{names} on {first.device} in {first.precision} by {first.backend}"
 
     def _engine(self, network: Network) -> Engine:
         if network not in self._engines:
@@ -187,6 +197,7 @@ class _Networks:
                 network.scale,
                 device=options.device,
                 precision=options.precision,
+                backend=options.backend,
                 offline=options.offline,
             )
         return self._engines[network]
@@ -298,6 +309,7 @@ def _reported(item: Item, result: JobResult, model: str) -> FileReport:
         seconds=result.seconds,
         tile_px=result.tile_px,
         precision=result.precision,
+        backend=result.backend,
         retries=result.retries,
     )
 

@@ -25,6 +25,7 @@ def evaluate(
     precision: Annotated[
         str, typer.Option(help="fp32, bf16, fp16 or auto. Scores are taken in fp32 unless you ask.")
     ] = "fp32",
+    engine: Annotated[opt.Backend, typer.Option("--engine", help="What runs the network.")] = "torch",
     device: Annotated[str, typer.Option("-d", "--device", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     tile_px: Annotated[int, typer.Option("-t", "--tile", help="Tile side in pixels; 0 is automatic.")] = 0,
     csv_file: Annotated[Path | None, typer.Option("--csv", help="Also write a row an image to this file.")] = None,
@@ -46,6 +47,7 @@ def evaluate(
         lr=lr,
         device=device,
         precision=precision,
+        backend=engine,
         tile_px=tile_px,
         offline=offline,
     )

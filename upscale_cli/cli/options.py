@@ -24,6 +24,7 @@ ALIASES = {
 """Other names of an option; an empty list leaves only the value, which is then a path."""
 
 Precision = Literal["auto", "fp32", "fp16", "bf16"]
+Backend = Literal["auto", "torch"]
 Depth = Literal["keep", "8", "16"]
 Collision = Literal["rename", "skip", "error"]
 
@@ -150,6 +151,9 @@ OverlapOpt = Annotated[
 ]
 PrecisionOpt = Annotated[
     Precision, typer.Option("--precision", help="Number format of the network.", rich_help_panel=_NETWORK)
+]
+EngineOpt = Annotated[
+    Backend, typer.Option("--engine", help="What runs the network; auto is the fastest here.", rich_help_panel=_NETWORK)
 ]
 DeviceOpt = Annotated[
     str,

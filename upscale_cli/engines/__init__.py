@@ -15,6 +15,7 @@ def open_engine(
     *,
     device: str = "auto",
     precision: str = "auto",
+    backend: str = "auto",
     offline: bool = False,
 ) -> Engine:
     """The engine for a model, or for several as one; see `load_model` for what can be named and what is raised.

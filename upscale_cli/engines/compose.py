@@ -1,11 +1,12 @@
 """Several engines as one, and one engine eight times: pictures averaged. Knows no network and no torch."""
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from upscale_cli.engines.interface import Engine, Tiles
+from upscale_cli.engines.interface import Engine, Floats, Tiles
 from upscale_cli.errors import UsageError
 
 _FLIPS: tuple[tuple[int, ...], ...] = ((), (1,), (2,), (1, 2))
@@ -13,6 +14,8 @@ _FLIPS: tuple[tuple[int, ...], ...] = ((), (1,), (2,), (1, 2))
 
 class Ensemble:
     """The mean of the pictures of several engines of one native scale, which run one after another."""
+
+    in_flight = 1
 
     def __init__(self, members: Sequence[Engine]) -> None:
         """UsageError where native scales differ."""
@@ -29,14 +32,19 @@ class Ensemble:
         self.tileable = all(member.tileable for member in members)
         self.device = first.device
         self.precision = "/".join(dict.fromkeys(member.precision for member in members))
+        self.backend = "/".join(dict.fromkeys(member.backend for member in members))
 
-    def infer(self, tiles: Tiles) -> Tiles:
-        """N x H x W x 3 in [0, 1] to N x sH x sW x 3, float32; see Engine."""
+    def infer(self, tiles: Tiles) -> Floats:
+        """N x H x W x 3 to N x sH x sW x 3 in [0, 1]; see Engine."""
         total = np.array(self.members[0].infer(tiles))
         for member in self.members[1:]:
             total += member.infer(tiles)
         total /= len(self.members)
         return total
+
+    def submit(self, tiles: Tiles) -> Callable[[], Floats]:
+        """Runs when asked; see Engine."""
+        return functools.partial(self.infer, tiles)
 
     def tile_bytes(self, height: int, width: int) -> int:
         """The most any member needs, and the sum of pictures beside it."""
@@ -57,6 +65,8 @@ class SelfEnsemble:
     After Timofte et al., Seven ways to improve example-based single image super resolution, arXiv:1511.02228.
     """
 
+    in_flight = 1
+
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.name = f"{engine.name} (tta)"
@@ -67,9 +77,10 @@ class SelfEnsemble:
         self.tileable = engine.tileable
         self.device = engine.device
         self.precision = engine.precision
+        self.backend = engine.backend
 
-    def infer(self, tiles: Tiles) -> Tiles:
-        """N x H x W x 3 in [0, 1] to N x sH x sW x 3, float32; see Engine."""
+    def infer(self, tiles: Tiles) -> Floats:
+        """N x H x W x 3 to N x sH x sW x 3 in [0, 1]; see Engine."""
         count, height, width, channels = tiles.shape
         total = np.zeros((count, height * self.scale, width * self.scale, channels), np.float32)
         # With turned sides a tile that is no square has another shape: it cannot share a batch with the others.
@@ -79,6 +90,10 @@ class SelfEnsemble:
                 np.add(target, np.flip(made, flips), out=target)
         total /= 2 * len(_FLIPS)
         return total
+
+    def submit(self, tiles: Tiles) -> Callable[[], Floats]:
+        """Runs when asked; see Engine."""
+        return functools.partial(self.infer, tiles)
 
     def tile_bytes(self, height: int, width: int) -> int:
         """What the engine needs for the tile as it lies or turned, and the sum of pictures beside it."""

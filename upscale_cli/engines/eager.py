@@ -1,13 +1,14 @@
 """Eager PyTorch: runs anywhere torch does. Channels last, so that numpy's H x W x C needs no copy either way."""
 
 import functools
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from upscale_cli import device as devices
-from upscale_cli.engines.interface import Tiles
+from upscale_cli.engines.interface import Floats, Tiles, unit_floats
 from upscale_cli.model import DTYPES, Model
 from upscale_cli.zoo import Variant
 
@@ -16,6 +17,9 @@ _PROBE_PX = 128  # no less: networks that look through windows fill smaller pict
 
 class EagerEngine:
     """A Model behind the Engine interface."""
+
+    backend = "torch"
+    in_flight = 1
 
     def __init__(self, model: Model) -> None:
         self.model = model
@@ -28,10 +32,14 @@ class EagerEngine:
         self.device = str(model.device)
         self.precision = model.precision
 
-    def infer(self, tiles: Tiles) -> Tiles:
-        """N x H x W x 3 in [0, 1] to N x sH x sW x 3, float32; see Engine."""
-        lr = torch.from_numpy(np.ascontiguousarray(tiles)).permute(0, 3, 1, 2)
+    def infer(self, tiles: Tiles) -> Floats:
+        """N x H x W x 3 to N x sH x sW x 3 in [0, 1]; see Engine."""
+        lr = torch.from_numpy(np.ascontiguousarray(unit_floats(tiles))).permute(0, 3, 1, 2)
         return self.model(lr).permute(0, 2, 3, 1).numpy()
+
+    def submit(self, tiles: Tiles) -> Callable[[], Floats]:
+        """Runs when asked; see Engine."""
+        return functools.partial(self.infer, tiles)
 
     def tile_bytes(self, height: int, width: int) -> int:
         """The two largest things alive at once, in the precision of the run, and the fp32 tile that comes out."""

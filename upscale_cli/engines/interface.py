@@ -1,11 +1,14 @@
 """What every engine is to the pipeline: tiles in, tiles out, numpy on both sides."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-Tiles = npt.NDArray[np.float32]
+Tiles = npt.NDArray[np.uint8 | np.uint16 | np.float32]
+"""N x H x W x 3: integers as a picture holds them, or floats in [0, 1]."""
+Floats = npt.NDArray[np.float32]
 
 
 class Engine(Protocol):
@@ -25,12 +28,23 @@ class Engine(Protocol):
     """False where the network must see the whole picture at once."""
     device: str
     precision: str
-    """`fp32`, `bf16` or `fp16`; `bf16/fp32` where members differ."""
+    """`fp32`, `bf16`, `fp16` or `int8`; `bf16/fp32` where members differ."""
+    backend: str
+    """What runs it: `torch`, `openvino`; `openvino/torch` where members differ."""
+    in_flight: int
+    """Batches to submit before the first is asked for; 1 where asking is what runs it."""
 
-    def infer(self, tiles: Tiles) -> Tiles:
-        """N x H x W x 3 in [0, 1] to N x sH x sW x 3 in [0, 1], float32.
+    def infer(self, tiles: Tiles) -> Floats:
+        """N x H x W x 3 to N x sH x sW x 3 in [0, 1].
 
         Raises OutOfMemoryError and NonFiniteOutputError; the caller decides what to try next.
+        """
+        ...
+
+    def submit(self, tiles: Tiles) -> Callable[[], Floats]:
+        """Begin, and return what waits for the end and gives and raises what `infer` does; to be asked in turn.
+
+        `tiles` must stay as they are until then. What was not asked for, because an earlier one failed, is lost.
         """
         ...
 
@@ -45,3 +59,10 @@ class Engine(Protocol):
     def in_precision(self, precision: str) -> "Engine":
         """The same network in another precision; shares what it can."""
         ...
+
+
+def unit_floats(tiles: Tiles) -> Floats:
+    """The same in [0, 1], float32; floats as they are."""
+    if tiles.dtype == np.float32:
+        return np.asarray(tiles, np.float32)
+    return np.divide(tiles, np.float32(65535 if tiles.dtype == np.uint16 else 255), dtype=np.float32)

@@ -224,7 +224,7 @@ def _line(file: "FileReport", *, verbose: bool) -> str:
     size = f"{file.in_size[0]} x {file.in_size[1]} -> {file.out_size[0]} x {file.out_size[1]}"
     parts = [f"{shown(file.source)} -> {shown(file.target)}", size, screen.seconds(file.seconds)]
     if verbose and file.model:
-        parts.append(f"{file.model}, {file.precision}, tiles of {file.tile_px} px")
+        parts.append(f"{file.model}, {file.precision} by {file.backend}, tiles of {file.tile_px} px")
         parts += [f"{file.retries} retries"] if file.retries else []
     return "  ".join(parts) + "".join(f"\n  {shown(note)}" for note in file.notes)
 

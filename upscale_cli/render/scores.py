@@ -60,7 +60,7 @@ def evaluation(report: "EvalReport", *, as_json: bool) -> None:
     console = screen.output()
     console.print(table)
     console.print(
-        f"{report.model} x{report.scale} on {report.data}, {report.device} in {report.precision}\n"
+        f"{report.model} x{report.scale} on {report.data}, {report.device} in {report.precision} by {report.backend}\n"
         f"protocol: {report.protocol}\nlow resolution: {report.low_resolution}",
         markup=False,
     )
