@@ -74,12 +74,13 @@ def test_lines_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monk
         display.tell(News(waiting_for=Path("[out]")))
         display.tell(News(opening="bicubic-x2"))
         display.tell(News(source=Path("a.png"), fraction=0.5))
-        display.tell(News(finished=file("a.png", model="m", precision="fp32", tile_px=64, retries=2, notes=("lost",))))
+        network = {"model": "m", "precision": "fp32", "backend": "torch", "tile_px": 64, "retries": 2}
+        display.tell(News(finished=file("a.png", **network, notes=("lost",))))
         display.tell(News(finished=file("b.png", "skipped", reason="out/b.png exists")))
         display.tell(News(finished=file("c.png", "failed", reason="is bad")))
     shown = capsys.readouterr()
     assert shown.out == (
-        "a.png -> out/a.png  10 x 5 -> 20 x 10  0.5 s  m, fp32, tiles of 64 px  2 retries\n  lost\n"
+        "a.png -> out/a.png  10 x 5 -> 20 x 10  0.5 s  m, fp32 by torch, tiles of 64 px  2 retries\n  lost\n"
         "b.png: skipped, out/b.png exists\n"
     )
     assert shown.err == (
