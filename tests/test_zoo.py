@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from upscale_cli import zoo
 from upscale_cli.errors import UsageError
 from upscale_cli.model import DTYPES
-from upscale_cli.zoo.edsr import DIV2K_MEAN, EDSR
+from upscale_cli.zoo.blocks import DIV2K_MEAN
+from upscale_cli.zoo.edsr import EDSR
 from upscale_cli.zoo.srresnet import SRResNet
 
 VARIANTS = zoo.variants()

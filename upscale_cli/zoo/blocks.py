@@ -1,8 +1,10 @@
-"""Layers that several architectures share."""
+"""Layers, and a mean of colours, that several architectures share."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # RGB, in [0, 1]
 
 
 def conv3x3(inputs: int, outputs: int) -> nn.Conv2d:
@@ -13,6 +15,13 @@ def conv3x3(inputs: int, outputs: int) -> nn.Conv2d:
 def narrowed(image: Tensor, network: nn.Module) -> Tensor:
     """The picture in the precision of the network's weights, for its first layer."""
     return image.to(next(network.parameters()).dtype)
+
+
+def widened(conv: nn.Module, features: Tensor, dtype: torch.dtype) -> Tensor:
+    """A 3 x 3 convolution in another precision than its weights': the last layer draws the picture itself."""
+    assert isinstance(conv, nn.Conv2d)
+    assert conv.bias is not None
+    return F.conv2d(features.to(dtype), conv.weight.to(dtype), conv.bias.to(dtype), padding=1)
 
 
 def shuffle_steps(scale: int) -> tuple[int, ...]:

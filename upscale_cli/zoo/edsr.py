@@ -16,11 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from upscale_cli.zoo.blocks import conv3x3, narrowed, shuffle_steps
+from upscale_cli.zoo.blocks import DIV2K_MEAN, conv3x3, narrowed, shuffle_steps, widened
 from upscale_cli.zoo.layout import count, fitting, shuffle_scale, width
 from upscale_cli.zoo.variant import Architecture, Shapes, Variant
-
-DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # RGB, in [0, 1]
 
 
 class MeanShift(nn.Module):
@@ -72,13 +70,6 @@ class EDSR(nn.Module):
         features = self.head(narrowed(self.sub_mean(lr * self.value_range), self))
         features = features + self.body(features)
         return self.add_mean(widened(self.tail[1], self.tail[0](features), lr.dtype)) / self.value_range
-
-
-def widened(conv: nn.Module, features: Tensor, dtype: torch.dtype) -> Tensor:
-    """A 3 x 3 convolution in another precision than its weights': the last layer draws the picture itself."""
-    assert isinstance(conv, nn.Conv2d)
-    assert conv.bias is not None
-    return F.conv2d(features.to(dtype), conv.weight.to(dtype), conv.bias.to(dtype), padding=1)
 
 
 def _read_value_range(module: nn.Module, _keys: object) -> None:

@@ -13,8 +13,7 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from upscale_cli.zoo.blocks import conv3x3
-from upscale_cli.zoo.edsr import widened
+from upscale_cli.zoo.blocks import conv3x3, widened
 from upscale_cli.zoo.encoders.mobilenetv2 import MobileNetV2, Stage
 from upscale_cli.zoo.layout import fitting, width
 from upscale_cli.zoo.preupsampled import Bicubic, padded

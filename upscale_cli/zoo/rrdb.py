@@ -18,8 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from upscale_cli.zoo.blocks import conv3x3, enlarge_nearest, narrowed
-from upscale_cli.zoo.edsr import widened
+from upscale_cli.zoo.blocks import conv3x3, enlarge_nearest, narrowed, widened
 from upscale_cli.zoo.layout import count, fitting, width
 from upscale_cli.zoo.variant import Architecture, Shapes, Variant
 

@@ -12,8 +12,7 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from upscale_cli.zoo.blocks import conv3x3, narrowed
-from upscale_cli.zoo.edsr import widened
+from upscale_cli.zoo.blocks import conv3x3, narrowed, widened
 from upscale_cli.zoo.layout import count, fitting, width
 from upscale_cli.zoo.rrdb import RRDB
 from upscale_cli.zoo.variant import Architecture, Shapes, Variant

@@ -17,8 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from upscale_cli.zoo.blocks import conv3x3, narrowed
-from upscale_cli.zoo.edsr import DIV2K_MEAN, widened
+from upscale_cli.zoo.blocks import DIV2K_MEAN, conv3x3, narrowed, widened
 from upscale_cli.zoo.layout import count, fitting, width
 from upscale_cli.zoo.variant import Architecture, Shapes, Variant
 

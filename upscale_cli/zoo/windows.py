@@ -15,8 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from upscale_cli.zoo.blocks import conv3x3, narrowed, shuffle_steps
-from upscale_cli.zoo.edsr import DIV2K_MEAN, widened
+from upscale_cli.zoo.blocks import DIV2K_MEAN, conv3x3, narrowed, shuffle_steps, widened
 
 Head = Literal["shuffle", "direct", "nearest", "same"]
 """How the picture is made: steps of PixelShuffle; one such to the colours; nearest neighbour; added to the input."""
