@@ -175,7 +175,7 @@ def _nothing(request: RunRequest, listing: Listing) -> str:
 
 def without_name(message: str, path: Path) -> str:
     """A message about one file, for a place where its name already stands."""
-    return message.removeprefix(f"{path}: ").removeprefix(f"{shown(path)}: ")
+    return message.removeprefix(f"{shown(path)}: ")
 
 
 def cannot_write(folder: Path) -> str | None:

@@ -18,8 +18,9 @@ from upscale_cli.errors import InputError, UpscaleError
 from upscale_cli.lane import Clock, Lane, StoppedError
 from upscale_cli.media.encode import ImageSink
 from upscale_cli.media.frame import Frame
-from upscale_cli.media.image import DEFAULT_MAX_PIXELS, ImageInfo, ImageSource, shown
+from upscale_cli.media.image import DEFAULT_MAX_PIXELS, ImageInfo, ImageSource
 from upscale_cli.media.metadata import Metadata
+from upscale_cli.media.paths import shown
 
 __all__ = ["Cost", "Effort", "Event", "Job", "JobResult", "PictureOptions", "Upscaler", "process"]
 

@@ -21,8 +21,8 @@ from upscale_cli.errors import OutputError
 from upscale_cli.media import exif as ifd
 from upscale_cli.media import png, tiff
 from upscale_cli.media.frame import Frame
-from upscale_cli.media.image import shown
 from upscale_cli.media.metadata import Metadata, icc_fault, icc_space
+from upscale_cli.media.paths import shown
 from upscale_cli.media.pixels import on_white, to_depth
 
 EXTENSIONS = {

@@ -30,6 +30,7 @@ from upscale_cli.media import exif as ifd
 from upscale_cli.media import png, sniff, tiff
 from upscale_cli.media.frame import Frame
 from upscale_cli.media.metadata import Metadata, icc_fault, orientation
+from upscale_cli.media.paths import shown
 from upscale_cli.media.pixels import GREY_MODES, Pixels, from_pillow, upright
 
 T = TypeVar("T")
@@ -77,11 +78,6 @@ def probe(path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS, allow_truncated: 
     """What the picture is, from its header alone. Raises InputError for what is no picture of an allowed kind."""
     with ImageSource(path, max_pixels=max_pixels, allow_truncated=allow_truncated) as source:
         return source.info
-
-
-def shown(path: Path) -> str:
-    """A path as it can be printed anywhere: bytes that are no text are escaped."""
-    return str(path).encode("utf-8", "backslashreplace").decode()
 
 
 class ImageSource:
