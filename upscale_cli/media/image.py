@@ -7,14 +7,8 @@ because Pillow cuts them to 8 bits without a word. Refuses whatever is not on th
 
 import io
 import os
-import re
 import stat
-import struct
-import threading
-import warnings
-import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -23,39 +17,20 @@ from typing import BinaryIO, Self, TypeVar
 import cv2
 import numpy as np
 import tifffile
-from PIL import Image, ImageFile, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from upscale_cli.errors import InputError
 from upscale_cli.media import exif as ifd
 from upscale_cli.media import png, sniff, tiff
 from upscale_cli.media.frame import Frame
+from upscale_cli.media.guard import Guard
 from upscale_cli.media.metadata import Metadata, icc_fault, orientation
-from upscale_cli.media.paths import shown
 from upscale_cli.media.pixels import GREY_MODES, Pixels, from_pillow, upright
 
 T = TypeVar("T")
 
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "AVIF", "BMP", "GIF")
-_KNOWN = "JPEG, PNG, TIFF, WebP, AVIF, BMP, GIF"
 DEFAULT_MAX_PIXELS = 200_000_000
-
-# Four of Pillow's settings hold for the whole process (pixel limit, truncation, text size, warnings); one reader at a
-# time may change them.
-_PILLOW = threading.RLock()
-# What damaged files make Pillow, tifffile, zlib and OpenCV raise.
-_DECODE_ERRORS = (
-    OSError,
-    ValueError,
-    RuntimeError,
-    SyntaxError,
-    EOFError,
-    zlib.error,
-    tifffile.TiffFileError,
-    cv2.error,
-)
-# The same, but their texts help nobody.
-_STRUCTURE_ERRORS = (LookupError, TypeError, ArithmeticError, AttributeError, AssertionError, struct.error)
-_ELSEWHERE = "Get the file again, or save it as PNG in another program."
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +65,9 @@ class ImageSource:
     def __init__(self, path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS, allow_truncated: bool = False):
         self.path = path
         self.notes: list[str] = []
-        self._max_pixels = max_pixels
+        self._guard = Guard(path, max_pixels=max_pixels)
         self._allow_truncated = allow_truncated
-        self._salvaging = False
         self._metadata: Metadata | None = None
-        self._converted_icc: bytes | None = None
         self._image: Image.Image | None = None
         self._tiff: tifffile.TiffFile | None = None
         self._pages: list[tifffile.TiffPage] = []
@@ -123,7 +96,7 @@ class ImageSource:
     def metadata(self) -> Metadata:
         """As the file has it; a sink corrects orientation and sizes. Faulty parts are left out with a note."""
         if self._metadata is None:
-            with self._reading():
+            with self._guard.reading():
                 self._metadata = self._checked(self._raw_metadata())
         return self._metadata
 
@@ -133,11 +106,11 @@ class ImageSource:
             yield self._attempt(lambda index=index: self._decoded(index))
 
     def _opened(self) -> ImageInfo:
-        with self._reading():
+        with self._guard.reading():
             return self._open_tiff() if self._head[:4] in sniff.TIFF_MAGIC else self._open()
 
     def _decoded(self, index: int) -> Frame:
-        with self._reading():
+        with self._guard.reading():
             return self._tiff_frame(index) if self._pages else self._frame(index)
 
     def _attempt(self, step: Callable[[], T]) -> T:
@@ -145,17 +118,14 @@ class ImageSource:
         try:
             return step()
         except InputError:
-            if self._salvaging or not self._allow_truncated:
+            if self._guard.salvaging or not self._allow_truncated:
                 raise
-        self._salvaging = True
+        self._guard.salvaging = True
         self.close()
         self._opened()  # a decoder that has failed does not go on
         salvaged = step()
         self._note("not whole: what could be read of it was kept")
         return salvaged
-
-    def _fault(self, reason: str) -> InputError:
-        return InputError(f"{shown(self.path)}: {reason}")
 
     def _note(self, note: str) -> None:
         if note not in self.notes:
@@ -164,66 +134,14 @@ class ImageSource:
     def _first_bytes(self) -> bytes:
         try:
             if not stat.S_ISREG(os.stat(self.path).st_mode):  # noqa: PTH116  a path that is no file must not be opened
-                raise self._fault("is not a file.")
+                raise self._guard.fault("is not a file.")
             with self.path.open("rb") as file:
                 head = file.read(4096)
         except OSError as error:
-            raise self._fault(f"cannot be read: {error.strerror}.") from error
+            raise self._guard.fault(f"cannot be read: {error.strerror}.") from error
         if reason := sniff.refusal(head, self.path.suffix):
-            raise self._fault(reason)
+            raise self._guard.fault(reason)
         return head
-
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        """Pillow quiet, with our limits, and its errors in our words."""
-        with _PILLOW, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            before = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, PngImagePlugin.MAX_TEXT_CHUNK
-            # Pillow raises above twice its limit; the exact check is ours
-            Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = self._max_pixels, self._salvaging
-            PngImagePlugin.MAX_TEXT_CHUNK = png.MOST_CHUNK_BYTES
-            try:
-                yield
-            except InputError:
-                raise
-            except Image.DecompressionBombError as error:
-                pixels = re.search(r"\d+", str(error))  # Pillow knows the size before we do
-                raise self._too_many(f"{int(pixels[0]):,}" if pixels else "too many") from error
-            except UnidentifiedImageError as error:
-                raise self._fault(f"is not a picture of a known kind ({_KNOWN}), or is damaged.") from error
-            except MemoryError as error:
-                raise self._fault("needs more memory than there is.") from error
-            except _STRUCTURE_ERRORS as error:
-                raise self._fault(f"cannot be decoded: its structure is damaged. {_ELSEWHERE}") from error
-            except _DECODE_ERRORS as error:
-                raise self._fault(self._reason(error)) from error
-            except Exception as error:  # what nobody foresaw must neither end a night's work nor pass for a mistake
-                unexpected = f"cannot be decoded: unexpected {type(error).__name__} ({error})."
-                raise self._fault(f"{unexpected} Please report it with this file.") from error
-            finally:
-                Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, PngImagePlugin.MAX_TEXT_CHUNK = before
-
-    def _reason(self, error: Exception) -> str:
-        text = str(error).strip().rstrip(".") or type(error).__name__
-        if "truncated" not in text.lower() and not isinstance(error, EOFError):
-            return f"cannot be decoded: {text}." + (f" {_ELSEWHERE}" if ";" not in text else "")
-        if self._salvaging:
-            return f"is truncated, and nothing could be salvaged ({text})."
-        return f"is truncated ({text}). Get the whole file, or salvage what is there with --allow-truncated."
-
-    def _check_pixels(self, width: int, height: int, frames: int = 1) -> None:
-        if width < 1 or height < 1:
-            raise self._fault(f"is not a picture: its header says {width} x {height} pixels.")
-        pixels = width * height * frames  # those of an animation are in memory together
-        if pixels > self._max_pixels:
-            each = f"{frames:,} x " if frames > 1 else ""
-            raise self._too_many(f"{each}{width} x {height} = {pixels:,}")
-
-    def _too_many(self, pixels: str) -> InputError:
-        return self._fault(
-            f"has {pixels} pixels, more than the limit of {self._max_pixels:,}. "
-            "Raise it with --max-pixels if you trust the file."
-        )
 
     # --- everything but TIFF -------------------------------------------------------------------------------------
 
@@ -251,7 +169,7 @@ class ImageSource:
             self._note(f"{bits}-bit AVIF read at 8 bits")
         if name == "PNG" and frames == 1 and self._ask(png.frames_claimed) != 1:
             self._note("its animation is damaged: the still picture is used")
-        self._check_pixels(*image.size, frames)
+        self._guard.check_pixels(*image.size, frames)
         self._turn = self._orientation()
         width, height = image.size if self._turn < 5 else image.size[::-1]
         return ImageInfo(
@@ -357,7 +275,7 @@ class ImageSource:
         icc = self.metadata.icc
         if self.info.frames > 1:
             image.seek(index + self._first)
-        if not index and not self._salvaging:
+        if not index and not self._guard.salvaging:
             self._ask(png.verify if image.format == "PNG" else sniff.check)
         image.load()
         seconds = image.info.get("duration", 0) / 1000 if self.info.animated else None
@@ -394,9 +312,9 @@ class ImageSource:
         self._tiff = tifffile.TiffFile(self.path)
         self._pages = tiff.pages(self._tiff)
         if not self._pages:
-            raise self._fault("is a TIFF file without a picture.")
+            raise self._guard.fault("is a TIFF file without a picture.")
         page = self._pages[0]
-        self._check_pixels(page.imagewidth, page.imagelength)
+        self._guard.check_pixels(page.imagewidth, page.imagelength)
         width, height = page.imagewidth, page.imagelength
         if tiff.orientation(page) >= 5:
             width, height = height, width
@@ -415,8 +333,8 @@ class ImageSource:
 
     def _tiff_frame(self, index: int) -> Frame:
         page = self._pages[index]
-        self._check_pixels(page.imagewidth, page.imagelength)
-        if not self._salvaging:
+        self._guard.check_pixels(page.imagewidth, page.imagelength)
+        if not self._guard.salvaging:
             tiff.check_complete(page, self.path.stat().st_size)
         if not tiff.is_plain(page) and tiff.depth(page) == 8 and (pixels := self._eight_bit_page(page)) is not None:
             return self._finish(pixels, 1, None)
