@@ -5,7 +5,6 @@ import json
 import os
 import pickle
 import random
-import re
 import resource
 import struct
 import subprocess
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from layouts import first_esrgan_layout
 from torch import Tensor, nn
 
 from upscale_cli import zoo
@@ -325,29 +325,11 @@ def test_two_rows_for_the_same_tensors_are_both_named(monkeypatch: pytest.Monkey
 
 
 def test_another_published_layout_is_translated(tmp_path: Path) -> None:
-    """The first ESRGAN named its layers by numbers."""
     state = network("rrdb/x4-tiny").state_dict()
     save(tmp_path / "net.safetensors", first_esrgan_layout(state), {})
     module = zoo.find("rrdb/x4-tiny").build()
     load_into(module, tmp_path / "net.safetensors", name="rrdb/x4-tiny")
     assert all(torch.equal(value, state[key]) for key, value in module.state_dict().items())
-
-
-def first_esrgan_layout(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    blocks = len({key.split(".")[1] for key in state if key.startswith("body.")})
-    layers = {
-        "conv_first": "model.0",
-        "conv_body": f"model.1.sub.{blocks}",
-        "conv_up1": "model.3",
-        "conv_up2": "model.6",
-    }
-    layers |= {"conv_hr": "model.8", "conv_last": "model.10"}
-    renamed = {}
-    for key, value in state.items():
-        layer, _, kind = key.rpartition(".")
-        body = re.sub(r"^body\.(\d+)\.rdb(\d)\.conv(\d)$", r"model.1.sub.\1.RDB\2.conv\3.0", layer)
-        renamed[f"{layers.get(layer, body)}.{kind}"] = value
-    return renamed
 
 
 def test_keys_hash_knows_names_and_shapes_but_not_order() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from layouts import first_esrgan_layout
 from PIL import Image
 from torch import Tensor
 
@@ -99,23 +100,10 @@ def test_hyperparameters_that_no_row_has_are_read_from_the_shapes(tmp_path: Path
 
 def test_the_first_esrgan_layout_comes_out_under_our_keys(tmp_path: Path) -> None:
     state = state_of("rrdb/x4-tiny")
-    blocks = len({key.split(".")[1] for key in state if key.startswith("body.")})
-    layers = {
-        "conv_first": "model.0",
-        "conv_body": f"model.1.sub.{blocks}",
-        "conv_up1": "model.3",
-        "conv_up2": "model.6",
-    }
-    layers |= {"conv_hr": "model.8", "conv_last": "model.10"}
-    theirs = {}
-    for key, value in state.items():
-        layer, _, kind = key.rpartition(".")
-        inner = re.sub(r"^body\.(\d+)\.rdb(\d)\.conv(\d)$", r"model.1.sub.\1.RDB\2.conv\3.0", layer)
-        theirs[f"{layers.get(layer, inner)}.{kind}"] = value
-    torch.save(theirs, tmp_path / "net.pth")
+    torch.save(first_esrgan_layout(state), tmp_path / "net.pth")
     weights = read_weights(tmp_path / "net.pth")
     assert weights.variant is zoo.find("rrdb/x4-tiny")
-    assert all(torch.equal(weights.state[key], value) for key, value in state_of("rrdb/x4-tiny").items())
+    assert all(torch.equal(weights.state[key], value) for key, value in state.items())
 
 
 def test_a_network_beside_its_discriminator_is_found(tmp_path: Path) -> None:
