@@ -5,7 +5,6 @@ Keys are those of ming053l/DRCT (MIT): layers.N.{swin1..5,adjust1..5} and what `
 is that of muslll/neosr (Apache-2.0).
 """
 
-import math
 from functools import partial
 
 import torch
@@ -14,7 +13,16 @@ from torch import Tensor, nn
 
 from upscale_cli.zoo.layout import count, fitting, shuffle_scale, width
 from upscale_cli.zoo.variant import Architecture, Shapes, Variant
-from upscale_cli.zoo.windows import MARGIN, SLOPE, Shift, SwinBlock, WindowNetwork, convolved, without_constants
+from upscale_cli.zoo.windows import (
+    MARGIN,
+    SLOPE,
+    Shift,
+    SwinBlock,
+    WindowNetwork,
+    block_numbers,
+    convolved,
+    without_constants,
+)
 
 RESIDUAL_SCALE = 0.2
 STEPS = 5  # of a dense group
@@ -106,9 +114,7 @@ def recognise(shapes: Shapes) -> Variant | None:
     """Any width, depth, growth and window."""
     groups, channels = count(shapes, "layers.{}.adjust1.weight"), width(shapes, "norm.weight")
     growth = width(shapes, "layers.0.adjust1.weight")
-    positions, heads = (width(shapes, "layers.0.swin1.attn.relative_position_bias_table", axis) for axis in (0, 1))
-    window = (math.isqrt(positions) + 1) // 2
-    inner = width(shapes, "layers.0.swin1.mlp.fc1.weight")
+    heads, window, inner = block_numbers(shapes, "layers.0.swin1")
     features = width(shapes, "conv_before_upsample.0.weight")
     scale = shuffle_scale(shapes, "upsample.{}.weight", step=2)
     if not (groups and channels and growth and heads and window > 1 and inner and features and scale):

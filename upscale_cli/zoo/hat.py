@@ -8,7 +8,6 @@ The channel attention takes means over the whole picture. It enters with a hundr
 enlarge by tiles themselves, so this network may be cut.
 """
 
-import math
 from functools import partial
 
 import torch.nn.functional as F
@@ -24,6 +23,7 @@ from upscale_cli.zoo.windows import (
     SwinBlock,
     WindowNetwork,
     bias_table,
+    block_numbers,
     convolved,
     coordinates,
     cut,
@@ -200,12 +200,11 @@ def recognise(shapes: Shapes) -> Variant | None:
     """Any width, depth and window, where all groups are alike and windows overlap by half."""
     groups = count(shapes, "layers.{}.residual_group.overlap_attn.norm1.weight")
     depth, channels = count(shapes, "layers.0.residual_group.blocks.{}.norm1.weight"), width(shapes, "norm.weight")
-    first = "layers.0.residual_group.blocks.0."
-    positions, heads = (width(shapes, f"{first}attn.relative_position_bias_table", axis) for axis in (0, 1))
-    window = (math.isqrt(positions) + 1) // 2
-    compressed = width(shapes, f"{first}conv_block.cab.0.weight")
-    squeezed = width(shapes, f"{first}conv_block.cab.3.attention.1.weight")
-    inner, features = width(shapes, f"{first}mlp.fc1.weight"), width(shapes, "conv_before_upsample.0.weight")
+    first = "layers.0.residual_group.blocks.0"
+    heads, window, inner = block_numbers(shapes, first)
+    compressed = width(shapes, f"{first}.conv_block.cab.0.weight")
+    squeezed = width(shapes, f"{first}.conv_block.cab.3.attention.1.weight")
+    features = width(shapes, "conv_before_upsample.0.weight")
     scale = shuffle_scale(shapes, "upsample.{}.weight", step=2)
     if not (groups and depth and channels and window > 1 and heads and scale) or channels % heads:
         return None

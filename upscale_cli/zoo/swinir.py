@@ -8,7 +8,6 @@ by nearest neighbour; the x1 networks add to their input. Those against JPEG art
 pixels, and work on [0, 255]. Grey networks are refused.
 """
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Literal
@@ -23,6 +22,7 @@ from upscale_cli.zoo.windows import (
     Shift,
     SwinBlock,
     WindowNetwork,
+    block_numbers,
     convolved,
     residual_conv,
     without_constants,
@@ -112,10 +112,8 @@ def recognise(shapes: Shapes) -> Variant | None:
     """Any width, depth, window and head, where all groups are alike."""
     groups = count(shapes, "layers.{}.residual_group.blocks.0.norm1.weight")
     depth, channels = count(shapes, "layers.0.residual_group.blocks.{}.norm1.weight"), width(shapes, "norm.weight")
-    first = "layers.0.residual_group.blocks.0."
-    positions, heads = (width(shapes, f"{first}attn.relative_position_bias_table", axis) for axis in (0, 1))
-    window = (math.isqrt(positions) + 1) // 2
-    inner, (head, scale, features) = width(shapes, f"{first}mlp.fc1.weight"), _head(shapes)
+    heads, window, inner = block_numbers(shapes, "layers.0.residual_group.blocks.0")
+    head, scale, features = _head(shapes)
     conv_steps = 1 if "conv_after_body.weight" in shapes else 3
     if not (groups and depth and window > 1 and heads and inner and scale and features):
         return None

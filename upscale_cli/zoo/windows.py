@@ -8,6 +8,7 @@ relative positions and the mask of shifted windows, these are made here, and `wi
 The stochastic depth that the authors train with is left out.
 """
 
+import math
 from collections.abc import Collection, Iterable, Mapping
 from typing import Literal, NamedTuple
 
@@ -16,6 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from upscale_cli.zoo.blocks import DIV2K_MEAN, conv3x3, narrowed, shuffle_steps, widened
+from upscale_cli.zoo.layout import width
+from upscale_cli.zoo.variant import Shapes
 
 Head = Literal["shuffle", "direct", "nearest", "same"]
 """How the picture is made: steps of PixelShuffle; one such to the colours; nearest neighbour; added to the input."""
@@ -251,6 +254,12 @@ def mirrored(image: Tensor, multiple: int) -> Tensor:
 
     height, width = image.shape[-2:]
     return image[..., places(height), :][..., places(width)]
+
+
+def block_numbers(shapes: Shapes, block: str) -> tuple[int, int, int]:
+    """Heads, window and channels within the linear layers, of the `SwinBlock` whose keys begin so; 0 for none."""
+    positions, heads = (width(shapes, f"{block}.attn.relative_position_bias_table", axis) for axis in (0, 1))
+    return heads, (math.isqrt(positions) + 1) // 2, width(shapes, f"{block}.mlp.fc1.weight")
 
 
 def without_constants(keys: Collection[str]) -> Mapping[str, str] | None:
