@@ -1,4 +1,8 @@
-"""A network with its weights: tensor in, tensor out. The only place that pads, casts, clamps and mixes weights."""
+"""A network with its weights: tensor in, tensor out. Casts, clamps, mixes weights, and takes tensors of any size.
+
+What is no multiple of the variant's `multiple_of` is padded here. Tiles need none: `enlarge` pads the whole picture, so
+that the blocks a network folds begin at the same pixels in every tile.
+"""
 
 import copy
 from pathlib import Path

@@ -23,7 +23,11 @@ class Engine(Protocol):
     exact: bool
     """True where tiles with that margin equal the whole image to rounding."""
     multiple_of: int
-    """Height and width of what the network folds or windows by; a picture is padded to it, and tiles start at it."""
+    """Side of the blocks of pixels that the network folds into one, else 1.
+
+    The caller's part: tiles whose height and width are multiples of it, and that start at multiples of it in a picture
+    padded to such a size.
+    """
     tileable: bool
     """False where the network must see the whole picture at once."""
     device: str
