@@ -4,13 +4,12 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from command import names
 from nearest_engine import NearestEngine, nearest
 from pictures import frame, photo, read, write
 from typer.testing import CliRunner, Result
@@ -66,10 +65,6 @@ def complaint(*words: str) -> str:
 
 def as_json(*words: str) -> dict[str, Any]:
     return json.loads(upscale(*words, "--json").stdout)
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
 
 
 BICUBIC = ("-m", "bicubic")
@@ -325,86 +320,6 @@ def test_aliases_work_and_are_not_shown(folder: Path, engines: list[dict[str, An
     assert names(Path("out")) == ["a_x3.png"]
     assert engines[0]["precision"] == "fp32"
     assert "outscale" not in upscale("run", "--help").stdout
-
-
-# --- the program ---------------------------------------------------------------------------------------------------
-
-
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-
-
-def program(*words: str, code: str = "", stdout: int = subprocess.PIPE, **variables: str) -> tuple[int, str, str]:
-    """Exit code, output and errors of `upscale` (or of Python code before it) in a process of its own."""
-    start = ["-c", code] if code else ["-m", "upscale_cli"]
-    child = subprocess.run(
-        [sys.executable, *start, *words],
-        stdout=stdout,
-        stderr=subprocess.PIPE,
-        text=True,
-        timeout=60,
-        check=False,
-        env={**ENVIRONMENT, **variables},
-    )
-    return child.returncode, child.stdout, child.stderr
-
-
-@pytest.mark.parametrize("words", [["--help"], ["--version"], ["run", "--help"], ["none.jpg"], ["modles"]])
-def test_answers_without_torch(words: list[str]) -> None:
-    code = """
-import sys
-from upscale_cli.cli.app import main
-try:
-    main()
-finally:
-    print("torch" in sys.modules, file=sys.stderr)
-"""
-    assert program(*words, code=code)[2].splitlines()[-1] == "False"
-
-
-def test_help_shows_commands_and_examples() -> None:
-    _, text, _ = program("--help")
-    for word in ("run", "models", "train", "eval", "devices", "upscale photos/", "--version"):
-        assert word in text
-    assert program("--version")[1].startswith("upscale 0.")
-
-
-def test_a_mistake_is_one_line_and_no_traceback() -> None:
-    message = "error: none.jpg: there is no such file or folder. No picture was found.\n"
-    assert program("none.jpg") == (2, "", message)
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="POSIX pipes")
-def test_a_closed_pipe_ends_quietly() -> None:
-    reading, writing = os.pipe()
-    os.close(reading)
-    code, _, errors = program("models", "list", "--json", stdout=writing)
-    os.close(writing)
-    assert (code, errors) == (141, "")
-
-
-def test_a_terminal_without_unicode() -> None:
-    code, _, errors = program("日本.png", PYTHONIOENCODING="ascii")
-    assert (code, errors.split(":")[1]) == (2, r" \u65e5\u672c.png")
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-def test_interrupted(folder: Path) -> None:
-    script = f"""
-import os, signal, sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
-from nearest_engine import NearestEngine
-from upscale_cli import run
-from upscale_cli.cli.app import main
-def interrupt(tiles):
-    os.kill(os.getpid(), signal.SIGINT)
-run.run.__kwdefaults__["opener"] = lambda name, scale, **_: NearestEngine(scale, before=interrupt)
-main()
-"""
-    code, output, errors = program("in", "-o", "out", *BICUBIC, code=script)
-    assert code == 130
-    assert output == ""
-    assert errors == "Interrupted: 0 made, 2 left. The same command goes on from here.\n"
-    assert names(Path("out")) == []
 
 
 def test_devices() -> None:
