@@ -65,6 +65,8 @@ class Plan:
     request: RunRequest
     items: tuple[Item, ...]
     warnings: tuple[str, ...]
+    others: tuple[Path, ...] = ()
+    """Inputs of the other shards; no output may replace one."""
 
     def having(self, state: State) -> tuple[Item, ...]:
         """The items in one state."""
@@ -72,7 +74,12 @@ class Plan:
 
     def journals(self) -> dict[Path, Journal]:
         """The journals of this plan's output folders, read now."""
-        return {folder: Journal(folder) for folder in {item.folder for item in self.items if item.job}}
+        return {folder: Journal(folder, self.share) for folder in {item.folder for item in self.items if item.job}}
+
+    @property
+    def share(self) -> str:
+        """What tells this run's journals and locks from those of other shards."""
+        return self.request.shard.file_name if self.request.shard else ""
 
 
 def plan(request: RunRequest, *, progress: Callable[[int, int], None] | None = None) -> Plan:
@@ -108,14 +115,29 @@ def plan(request: RunRequest, *, progress: Callable[[int, int], None] | None = N
     items += [
         Item(refused.path, "failed" if refused.failed else "skipped", refused.reason) for refused in listing.refused
     ]
-    decided = decide(Plan(request, tuple(items), ()))
+    decided = decide(_shard(Plan(request, tuple(items), ())))
     return replace(decided, warnings=tuple(_warnings(decided, listing)))
+
+
+def _shard(plan: Plan) -> Plan:
+    """Every N-th input by the order of their names, which does not change with what is done already."""
+    shard = plan.request.shard
+    if shard is None:
+        return plan
+    sources = sorted((item.source for item in plan.items), key=os.fsencode)
+    own = set(sources[shard.index - 1 :: shard.count])
+    return replace(
+        plan,
+        items=tuple(item for item in plan.items if item.source in own),
+        others=tuple(item.source for item in plan.items if item.job and item.source not in own),
+    )
 
 
 def decide(plan: Plan) -> Plan:
     """The plan with every job's state by what is on the disk now; asked again when the output folders are locked."""
     journals = plan.journals()
-    inputs = {key for item in plan.items if item.job and (key := _identity(item.source))}
+    sources = (*(item.source for item in plan.items if item.job), *plan.others)
+    inputs = {key for source in sources if (key := _identity(source))}
     items = [
         _decide(item, item.job, journals[item.folder], plan.request, inputs) if item.job else item
         for item in plan.items
@@ -347,6 +369,9 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _warnings(plan: Plan, listing: Listing) -> Iterator[str]:
+    if plan.request.shard:
+        count = len(listing.pictures) + len(listing.refused)
+        yield f"shard {plan.request.shard}: {len(plan.items):,} of {_count(count, 'input')}."
     if listing.results:
         count = _count(listing.results, "result")
         yield f"{count} of earlier runs left out. Name them to enlarge them again."

@@ -1,8 +1,9 @@
 """What a run has finished, so that the next one goes on where it stopped.
 
 A hidden file in the output folder: one JSON line a finished picture, on the disk before the next is noted, so that a
-killed run loses no more than what it was at. Owns that file, the lock that keeps two runs apart, and the question
-whether an output is what given settings make of an input. Knows no network and decodes no picture.
+killed run loses no more than what it was at. Runs that share the work write a file each and read all of them. Owns
+these files, the locks that keep two runs apart, and the question whether an output is what given settings make of an
+input. Knows no network and decodes no picture.
 """
 
 import contextlib
@@ -10,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
@@ -22,6 +24,7 @@ from upscale_cli.errors import OutputError
 
 FILE_NAME = ".upscale-journal.jsonl"
 LOCK_NAME = ".upscale-journal.lock"
+_SHARE = re.compile(r"\.upscale-journal(?:-\d+-of-(\d+))?\.(?:jsonl|lock)")
 _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}\.part", re.DOTALL)
 
 State = Literal["absent", "done", "changed input", "other settings", "unknown"]
@@ -68,6 +71,8 @@ class Record:
     seconds: float = 0.0
     pixels: int = 0
     """Of the input, over all frames."""
+    noted_ns: int = 0
+    """When, so that of two journals the later one counts."""
 
     def made(self, path: Path) -> bool:
         """Whether the file at `path` is the output, untouched. OSError if there is none."""
@@ -75,11 +80,14 @@ class Record:
 
 
 class Journal:
-    """The journal of one output folder; of several lines about one output the last counts."""
+    """The journal of one output folder; of several lines about one output the last counts.
 
-    def __init__(self, folder: Path) -> None:
+    `share` names the share of the work that notes here, such as `2-of-8`; what the others noted is known too.
+    """
+
+    def __init__(self, folder: Path, share: str = "") -> None:
         self.folder = Path(os.path.realpath(folder))
-        self.path = self.folder / FILE_NAME
+        self.path = self.folder / _of_share(FILE_NAME, share)
         self.records = _read(self.folder)
         self._begun: dict[str, Record] = {}
 
@@ -164,7 +172,7 @@ class Journal:
 
     def _append(self, record: Record) -> None:
         # ASCII with escapes, so that names that are no UTF-8 come back as they were. One write: two threads note here.
-        line = json.dumps(asdict(record)).encode("ascii") + b"\n"
+        line = json.dumps(asdict(replace(record, noted_ns=time.time_ns()))).encode("ascii") + b"\n"
         with self.path.open("ab") as file:
             if file.tell() and not _ends_line(self.path):
                 line = b"\n" + line  # a killed run tore its last line
@@ -181,14 +189,17 @@ class Journal:
 
 
 def results_in(folder: Path) -> list[Path]:
-    """The outputs the journal of `folder` lists that are still there as they were made; none if it has no journal."""
-    results = []
-    for record in _read(folder).values():
-        path = folder / record.target
-        with contextlib.suppress(OSError):  # removed since: no result any more
-            if record.source != record.target and record.made(path):
-                results.append(path)
-    return results
+    """The outputs the journals of `folder` list that are still there as they were made; none if it has no journal."""
+    results: dict[Path, None] = {}
+    for _ in range(2):  # what another run replaced while we looked is what the journal says when it is read again
+        records = [record for record in _read(folder).values() if record.source != record.target]
+        for record in records:
+            with contextlib.suppress(OSError):  # removed since: no result any more
+                if record.made(folder / record.target):
+                    results[folder / record.target] = None
+        if len(results) == len(records):
+            break
+    return list(results)
 
 
 def remove_remains(targets: Iterable[Path]) -> None:
@@ -209,55 +220,110 @@ def remove_remains(targets: Iterable[Path]) -> None:
 
 
 @contextlib.contextmanager
-def locked(folder: Path, *, waiting: Callable[[Path], None]) -> Iterator[None]:
+def locked(folder: Path, share: str = "", *, waiting: Callable[[Path], None]) -> Iterator[None]:
     """Hold `folder`, which is made if need be, against other runs; while one has it, say so by `waiting` and wait.
 
-    OutputError if the folder cannot be made or written.
+    Other shares of the same work (`2-of-8` beside `3-of-8`) may hold it at the same time, since none wants what another
+    makes. OutputError if the folder cannot be made or written.
     """
+    own = folder / _of_share(LOCK_NAME, share)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / LOCK_NAME)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            waiting(folder)
-            lock.acquire()
+        while True:
+            lock = _acquired(own, waiting)
+            # Looked at only while our own is held: of two runs that come at once each sees the other.
+            rival = next((path for path in _rivals(folder, own) if not _free(path)), None)
+            if rival is None:
+                break
+            _give_up(lock, own)
+            _give_up(_acquired(rival, waiting), rival)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise OutputError(f"{folder} cannot be written: {reason}. Choose another output folder with -o.") from error
     try:
         yield
     finally:
-        # Removed while it is held: who opened it meanwhile finds it gone and opens the new one. Elsewhere than on
-        # POSIX an open file cannot be removed; it stays, hidden and empty.
-        with contextlib.suppress(OSError):
-            (folder / LOCK_NAME).unlink()
-        lock.release()
+        _give_up(lock, own)
+
+
+def _acquired(path: Path, waiting: Callable[[Path], None]) -> FileLock:
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        waiting(path.parent)
+        lock.acquire()
+    return lock
+
+
+def _give_up(lock: FileLock, path: Path) -> None:
+    # Removed while it is held: who opened it meanwhile finds it gone and opens the new one. Elsewhere than on POSIX an
+    # open file cannot be removed; it stays, hidden and empty.
+    with contextlib.suppress(OSError):
+        path.unlink()
+    lock.release()
+
+
+def _rivals(folder: Path, own: Path) -> Iterator[Path]:
+    """The locks of runs that may want the same outputs: all but those of the other shares of the same work."""
+    ours = _SHARE.fullmatch(own.name)
+    for path in folder.glob(".upscale-journal*.lock"):
+        theirs = _SHARE.fullmatch(path.name)
+        if ours and theirs and path != own and (ours[1] is None or ours[1] != theirs[1]):
+            yield path
+
+
+def _free(path: Path) -> bool:
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return False
+    _give_up(lock, path)
+    return True
+
+
+def _of_share(name: str, share: str) -> str:
+    stem, ending = name.rsplit(".", 1)
+    return f"{stem}-{share}.{ending}" if share else name
 
 
 def _read(folder: Path) -> dict[str, Record]:
     """The finished outputs by name, those included that a killed run finished and could not note any more."""
-    try:
-        lines = (folder / FILE_NAME).read_bytes().splitlines()
-    except OSError:  # no journal, or none we may read: nothing is known
-        return {}
     finished: dict[str, Record] = {}
     begun: dict[str, Record] = {}
-    names = [field.name for field in fields(Record)]
-    for line in lines:
-        with contextlib.suppress(ValueError, KeyError, TypeError):  # torn by a kill, or from another version
-            row = json.loads(line)
-            record = Record(**{name: row[name] for name in names})
-            if record.engine:
-                finished[record.target] = record
-                begun.pop(record.target, None)
-            else:
-                begun[record.target] = record
+    for record in _lines(folder):
+        if record.engine:
+            finished[record.target] = record
+            begun.pop(record.target, None)
+        else:
+            begun[record.target] = record
     for name, record in begun.items():
         after, before = _stamp_or_nothing(folder / name), Stamp(record.target_size, record.target_mtime_ns)
         if after not in (before, NOTHING):
             finished[name] = replace(record, target_size=after.size, target_mtime_ns=after.mtime_ns)
     return finished
+
+
+def _lines(folder: Path) -> list[Record]:
+    """Of all journals in the folder, as they were noted."""
+    records: list[Record] = []
+    names = [field.name for field in fields(Record)]
+    for path in folder.glob(".upscale-journal*.jsonl"):
+        if not _SHARE.fullmatch(path.name):
+            continue
+        try:
+            lines = path.read_bytes().splitlines()
+        except OSError:  # none we may read: nothing is known
+            continue
+        latest = 0  # within a file its order counts, whatever became of the clock
+        for line in lines:
+            with contextlib.suppress(ValueError, KeyError, TypeError):  # torn by a kill, or from another version
+                row = json.loads(line)
+                record = Record(**{name: row[name] for name in names})
+                latest = max(latest, record.noted_ns)
+                records.append(replace(record, noted_ns=latest))
+    return sorted(records, key=lambda record: record.noted_ns)
 
 
 def _stamp_or_nothing(path: Path) -> Stamp:

@@ -4,6 +4,7 @@ Owns defaults and their limits. Opens nothing.
 """
 
 import math
+import re
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal
@@ -50,12 +51,41 @@ class Size:
         return math.sqrt((self.megapixels or 0) * 1e6 / (width * height))
 
 
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """The `index`-th of `count` shares of all inputs, counted from 1: as many runs together do each input once."""
+
+    index: int
+    count: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.index <= self.count:
+            raise UsageError(f"--shard {self} is no share. Of N shares take one from 1/N to N/N.")
+
+    @classmethod
+    def of(cls, words: str) -> "Shard":
+        """From `2/8`; UsageError for anything else."""
+        found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", words, re.ASCII)
+        if not found:
+            raise UsageError(f"--shard {words} means nothing. For the second of eight shares write --shard 2/8.")
+        return cls(int(found[1]), int(found[2]))
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+    @property
+    def file_name(self) -> str:
+        """As a part of a file's name: `2-of-8`."""
+        return f"{self.index}-of-{self.count}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkOptions:
     """Which network, or several as one, and how it runs."""
 
     model: str | Path | Combination = DEFAULT_MODEL
     device: str = "auto"
+    """One, or several with commas between them, which share the work; see `device.several`."""
     precision: str = "auto"
     backend: str = "auto"
     """What runs it: one of `engines.BACKENDS`, or `auto` for the fastest here."""
@@ -86,6 +116,8 @@ class RunRequest:
     existing: Existing = "ask"
     on_collision: CollisionRule = "rename"
     in_place: bool = False
+    shard: Shard | None = None
+    """None is all of it."""
 
     def __post_init__(self) -> None:
         check_template(self.name)

@@ -210,7 +210,7 @@ def _prepare(plan: Plan, held: contextlib.ExitStack, tell: Callable[[News], None
     folders = {item.folder.resolve(): item.folder for item in plan.having("todo")}
     for real, folder in sorted(folders.items()):
         try:
-            held.enter_context(locked(real, waiting=lambda _, folder=folder: tell(News(waiting_for=folder))))
+            held.enter_context(locked(real, plan.share, waiting=lambda _, at=folder: tell(News(waiting_for=at))))
         except OutputError as error:
             if plan.request.output is not None:
                 raise

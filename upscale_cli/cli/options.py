@@ -158,7 +158,10 @@ EngineOpt = Annotated[
 DeviceOpt = Annotated[
     str,
     typer.Option(
-        "-d", "--device", help="auto, cpu, cuda, cuda:N or mps; see `upscale devices`.", rich_help_panel=_NETWORK
+        "-d",
+        "--device",
+        help="auto, cpu, cuda, cuda:N or mps; cuda:0,cuda:1 or cuda:all for several. See `upscale devices`.",
+        rich_help_panel=_NETWORK,
     ),
 ]
 StrengthOpt = Annotated[
@@ -214,6 +217,12 @@ StripOpt = Annotated[
     bool,
     typer.Option(
         "--strip-metadata", help="Leave out EXIF, XMP and the like; the colour profile stays.", rich_help_panel=_OUTPUT
+    ),
+]
+ShardOpt = Annotated[
+    str | None,
+    typer.Option(
+        "--shard", metavar="K/N", help="Do the K-th of N shares, each by a run of its own.", rich_help_panel=_INPUT
     ),
 ]
 MaxPixelsOpt = Annotated[

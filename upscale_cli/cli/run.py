@@ -37,6 +37,7 @@ def run(  # one parameter an option
     resume: opt.ResumeOpt = False,
     on_collision: opt.CollisionOpt = "rename",
     in_place: opt.InPlaceOpt = False,
+    shard: opt.ShardOpt = None,
     strip_metadata: opt.StripOpt = False,
     model: opt.ModelOpt = None,
     ensemble: opt.EnsembleOpt = None,
@@ -63,7 +64,7 @@ def run(  # one parameter an option
     from upscale_cli.media.image import DEFAULT_MAX_PIXELS
     from upscale_cli.networks import combine
     from upscale_cli.pipeline import PictureOptions
-    from upscale_cli.request import NetworkOptions, RunRequest, Size
+    from upscale_cli.request import NetworkOptions, RunRequest, Shard, Size
 
     size = {"scale": scale, "width": width, "height": height, "megapixels": megapixels}
     with piped(paths, output) as (words, folder):
@@ -94,6 +95,7 @@ def run(  # one parameter an option
             existing=_existing(skip_existing, overwrite, resume),
             on_collision=on_collision,
             in_place=in_place,
+            shard=None if shard is None else Shard.of(shard),
         )
         _carry_out(request, dry_run=dry_run, as_json=as_json, report=report, yes=yes, verbose=verbose)
 
