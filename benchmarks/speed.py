@@ -7,23 +7,21 @@ one run: upscale, plain, upscale, plain. Refuses to compare pictures that differ
     python benchmarks/speed.py                     # every model with weights, three rounds
     python benchmarks/speed.py -m lightweight-x2 --photos 2 --rounds 1
 
-The last line is one JSON document, also written to benchmarks/results/.
+The last line is one JSON document, also written to benchmarks/results/ after every model.
 """
 
 import argparse
 import json
-import platform
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 import torch
+from machine import machine
 from PIL import Image
 from torch import nn
 
@@ -37,7 +35,6 @@ from upscale_cli.weights.loading import load_module
 HERE = Path(__file__).parent
 QUALITY = 95
 SUBSAMPLING = "4:4:4"  # what upscale writes
-PACKAGES = ("torch", "numpy", "pillow", "opencv-python")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,35 +135,6 @@ def read(path: Path) -> np.ndarray:
         return np.array(image.convert("RGB"))
 
 
-def machine(device: torch.device) -> dict[str, object]:
-    """What the numbers depend on."""
-    return {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "cpu": cpu_name(),
-        "threads": torch.get_num_threads(),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "python": platform.python_version(),
-        "system": platform.system(),
-        "versions": {name: version(name) for name in PACKAGES},
-        "commit": git("rev-parse", "--short=12", "HEAD"),
-        "uncommitted_changes": bool(git("status", "--porcelain", "--untracked-files=no")),
-    }
-
-
-def cpu_name() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor()
-
-
-def git(*words: str) -> str:
-    found = subprocess.run(["git", *words], cwd=HERE, capture_output=True, text=True, check=False)
-    return found.stdout.strip()
-
-
 def main() -> None:
     shipped = [entry.name for entry in load_manifest().entries if entry.status == "bundled"]
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -179,23 +147,22 @@ def main() -> None:
     device = pick(options.device)
     every = sorted((HERE / "photos").glob("*.jpg"), key=lambda path: (np.prod(size_of(path)), path.name))
     photos = every[: options.photos]
-    rows: list[Row] = []
-    for model in options.model or shipped:
-        rows.append(measure(model, photos, rounds=options.rounds, device=device))
-        print(rows[-1], flush=True)
-    document = {
+    target = None if options.no_save else HERE / "results" / f"speed-{device.type}.json"
+    document: dict[str, object] = {
         "benchmark": "speed",
         "date": time.strftime("%Y-%m-%d"),
         "photos": [path.name for path in photos],
         "input_megapixels": round(sum(width * height for width, height in map(size_of, photos)) / 1e6, 3),
         "rounds": options.rounds,
         "machine": machine(device),
-        "rows": [asdict(row) for row in rows],
     }
-    if not options.no_save:
-        target = HERE / "results" / f"speed-{device.type}.json"
-        target.parent.mkdir(exist_ok=True)
-        target.write_text(json.dumps(document, indent=1) + "\n")
+    rows: list[Row] = []
+    for model in options.model or shipped:
+        rows.append(measure(model, photos, rounds=options.rounds, device=device))
+        print(rows[-1], flush=True)
+        document["rows"] = [asdict(row) for row in rows]
+        if target:  # after every model, so that an interrupted run keeps what it has
+            target.write_text(json.dumps(document, indent=1) + "\n")
     print(json.dumps(document))
 
 

@@ -1,0 +1,49 @@
+"""What measured numbers depend on: processor, threads, versions, commit. Measures nothing."""
+
+import platform
+import subprocess
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+HERE = Path(__file__).parent
+PACKAGES = ("torch", "numpy", "pillow", "opencv-python")
+
+
+def machine(device: torch.device, packages: Iterable[str] = PACKAGES) -> dict[str, object]:
+    """What the numbers depend on; of the packages, the versions of those that are installed."""
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "cpu": cpu_name(),
+        "threads": torch.get_num_threads(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "versions": {name: found for name in packages if (found := installed(name))},
+        "commit": git("rev-parse", "--short=12", "HEAD"),
+        "uncommitted_changes": bool(git("status", "--porcelain", "--untracked-files=no")),
+    }
+
+
+def installed(package: str) -> str | None:
+    """Its version, or None."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def cpu_name() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def git(*words: str) -> str:
+    found = subprocess.run(["git", *words], cwd=HERE, capture_output=True, text=True, check=False)
+    return found.stdout.strip()
