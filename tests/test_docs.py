@@ -10,6 +10,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -100,10 +101,44 @@ def _speed_table(path: Path) -> str:
     return "\n".join(lines)
 
 
+def peers_tables() -> str:
+    """One table for every model that benchmarks/peers.py measured, from its JSON."""
+    paths = sorted((BENCHMARKS / "results").glob("peers-*.json"))
+    cases = [case for path in paths for case in json.loads(path.read_text("utf-8"))["cases"]]
+    return "\n\n".join(map(_peers_table, cases)) or "Not measured yet."
+
+
+def _peers_table(case: dict[str, Any]) -> str:
+    machine = case["machine"]
+    where = machine["cpu"] if machine["device"] == "cpu" else machine["device"]
+    count = f"{len(case['photos'])} photographs" if len(case["photos"]) > 1 else "one photograph"
+    lines = [
+        f"`{case['model']}`, {count} of {case['width']} x {case['height']} pixels; {case['date']}, {where}, "
+        f"{machine['threads']} threads, commit {machine['commit']}, {case['rounds']} rounds:",
+        "",
+        "| program | s | faster than the loop | upscale is faster | CPU s | peak MB | PSNR to fp32 |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row in case["rows"]:
+        ratios = (f"{row[name]:.2f}" if row[name] else "-" for name in ("loop_ratio", "upscale_ratio"))
+        faster, behind = ratios if row["same_picture"] else map("({})".format, ratios)
+        lines.append(
+            f"| `{row['program']}` | {row['seconds']:.2f} | {faster} | {behind} | {row['cpu_seconds']:.2f} | "
+            f"{row['peak_mb']:.0f} | {_agreement(row['psnr_to_fp32'])} |"
+        )
+    left_out = "; ".join(f"`{name}`: {reason}" for name, reason in case["left_out"].items())
+    return "\n".join([*lines, *(["", f"Left out: {left_out}"] if left_out else [])])
+
+
+def _agreement(decibels: float) -> str:
+    return "equal" if decibels == 100 else f"{decibels:.1f}"
+
+
 GENERATED = (
     (README, "models", models_table),
     (README, "map", code_map),
     (BENCHMARKS / "README.md", "speed", speed_tables),
+    (BENCHMARKS / "README.md", "peers", peers_tables),
 )
 
 

@@ -7,6 +7,7 @@ Read and written by OpenCV.
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def main() -> None:
         assert bgr is not None
         rgb = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
         lr = np.ascontiguousarray(rgb.astype(np.float32).transpose(2, 0, 1)[None] / 255)
-        outputs: list[Any] = session.run(None, {"lr": lr})
+        outputs: Sequence[Any] = session.run(None, {"lr": lr})
         pixels = (outputs[0][0] * 255).round().astype(np.uint8).transpose(1, 2, 0)
         cv2.imwrite(str(out / f"{path.stem}.png"), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
 
