@@ -7,7 +7,7 @@ from nearest_engine import NearestEngine, nearest
 from PIL import Image
 
 from upscale_cli.engines.interface import unit_floats
-from upscale_cli.enlarge import Upscaler, bleed, resize
+from upscale_cli.enlarge import Upscaler
 from upscale_cli.errors import InferenceError, OutOfMemoryError, UsageError
 from upscale_cli.media.frame import Frame
 
@@ -103,22 +103,6 @@ def test_any_final_size_is_the_native_one_shrunk_with_antialiasing(
     assert np.abs(made - np.clip(expected, 0, np.iinfo(dtype).max).astype(float)).mean() < 0.3
 
 
-@pytest.mark.parametrize(("height", "width"), [(200, 300), (1000, 1500), (17, 900), (1000, 1)])
-@pytest.mark.parametrize("kernel", [Image.Resampling.BICUBIC, Image.Resampling.LANCZOS])
-def test_resizing_by_bands_is_resizing(
-    monkeypatch: pytest.MonkeyPatch, spices: npt.NDArray[np.uint8], height: int, width: int, kernel: Image.Resampling
-) -> None:
-    monkeypatch.setattr("upscale_cli.enlarge._BAND_PIXELS", 30_000)
-    whole = np.asarray(Image.fromarray(spices).resize((width, height), kernel))
-    bands = resize(spices, height, width, kernel=kernel)
-    assert np.abs(bands.astype(int) - whole).max() <= 1
-    assert (bands != whole).mean() < 0.001
-    deep = spices.astype(np.uint16) * 257
-    planes = [Image.fromarray(deep[..., i].astype(np.float32)).resize((width, height), kernel) for i in range(3)]
-    expected = np.stack([np.asarray(plane) for plane in planes], -1).clip(0, 65535)
-    assert np.abs(resize(deep, height, width, kernel=kernel) - expected).max() <= 2
-
-
 def test_no_larger_than_its_source_is_resized_without_the_network(spices: npt.NDArray[np.uint8]) -> None:
     engine = NearestEngine()
     upscaler = Upscaler([engine])
@@ -129,6 +113,20 @@ def test_no_larger_than_its_source_is_resized_without_the_network(spices: npt.ND
     assert engine.shapes == []
     assert upscaler.effort.notes == ("no larger than its source: resized without a network",)
     np.testing.assert_array_equal(upscaler.enlarge(Frame(spices), *spices.shape[:2]).color, spices)
+
+
+def test_8_bits_become_16_where_asked_for(spices: npt.NDArray[np.uint8]) -> None:
+    crop, alpha = spices[:60, :90], np.full((60, 90), 130, np.uint8)
+    deep, deep_alpha = crop.astype(np.uint16) * 257, alpha.astype(np.uint16) * 257
+    for size, strength in (((120, 180), 1.0), ((100, 150), 0.5), ((30, 40), 1.0)):
+        upscaler = Upscaler([NearestEngine()], strength=strength)
+        made = upscaler.enlarge(Frame(crop, alpha), *size, depth=16)
+        want = upscaler.enlarge(Frame(deep, deep_alpha), *size)
+        assert made.color.dtype == np.uint16
+        np.testing.assert_array_equal(made.color, want.color)
+        assert made.alpha is not None
+        assert want.alpha is not None
+        np.testing.assert_array_equal(made.alpha, want.alpha)
 
 
 def test_strength_mixes_with_bicubic(spices: npt.NDArray[np.uint8]) -> None:
@@ -179,17 +177,6 @@ def test_wholly_opaque_and_wholly_transparent_stay_so(opacity: int, dtype: type)
         np.testing.assert_array_equal(made.color, Upscaler([NearestEngine()]).enlarge(Frame(color), *size).color)
 
 
-def test_visible_pixels_keep_their_colour_and_hidden_ones_take_the_nearest(spices: npt.NDArray[np.uint8]) -> None:
-    crop = spices[:80, :80]
-    alpha = np.full((80, 80), 255, np.uint8)
-    alpha[:, 40:] = 0
-    alpha[:, 39] = 1
-    filled = bleed(crop, alpha)
-    np.testing.assert_array_equal(filled[:, :40], crop[:, :40])
-    np.testing.assert_array_equal(filled[:, 40:], crop[:, 39:40].repeat(40, 1))
-    assert bleed(crop, np.zeros_like(alpha)) is crop
-
-
 # --- trouble -----------------------------------------------------------------------------------------------------
 
 
@@ -208,20 +195,54 @@ def test_out_of_memory_halves_the_tile_redoes_the_frame_and_is_remembered() -> N
     assert len([shape for shape in engine.shapes if shape[1] * shape[2] > 70 * 70]) == failures
 
 
-def test_out_of_memory_in_mid_picture_begins_it_anew() -> None:
-    color = noise(100, 100)
-    left = [3]
+@pytest.mark.parametrize("multiple_of", [1, 4])
+@pytest.mark.parametrize("fails_at", [2, 5, 8])
+def test_out_of_memory_in_mid_picture_goes_on_below_what_was_handed_out(fails_at: int, multiple_of: int) -> None:
+    color = noise(150, 101)
+    left = [fails_at]
 
     def fail_once(_: np.ndarray) -> None:
         left[0] -= 1
         if left[0] == 0:
             raise OutOfMemoryError("another program took it")
 
-    seen: list[int] = []
-    upscaler = Upscaler([NearestEngine(before=fail_once)], tile_px=60)
-    made = upscaler.enlarge(Frame(color), 200, 200, progress=lambda done, _total: seen.append(done))
-    np.testing.assert_array_equal(made.color, nearest(color, 2))
-    assert seen == [1, 2, *range(1, len(seen) - 1)]
+    seen: list[tuple[int, int]] = []
+    engine = NearestEngine(before=fail_once, multiple_of=multiple_of)
+    upscaler = Upscaler([engine], tile_px=60)
+    strips = list(upscaler.strips(Frame(color), 300, 202, progress=lambda done, total: seen.append((done, total))))
+    np.testing.assert_array_equal(np.concatenate([strip.color for strip in strips]), nearest(color, 2))
+    assert upscaler.effort.restarts == 1
+    assert upscaler.effort.tile_px <= 30
+    assert [done for done, _ in seen] == list(range(1, len(seen) + 1))
+    assert seen[-1][0] == seen[-1][1] > seen[0][1]
+    assert len(engine.shapes) == len(seen)
+
+
+def test_strips_come_while_tiles_below_them_are_still_to_come(
+    monkeypatch: pytest.MonkeyPatch, spices: npt.NDArray[np.uint8]
+) -> None:
+    """Through two networks, another size and a mixture, with alpha: each strip after the tiles it needs."""
+    monkeypatch.setattr("upscale_cli.strips._BAND_PIXELS", 200_000)
+    first, second = NearestEngine(2), NearestEngine(2)
+    upscaler = Upscaler([first, second], tile_px=64, strength=0.7)
+    alpha = np.full(spices.shape[:2], 200, np.uint8)
+    ran = []
+    strips = []
+    for strip in upscaler.strips(Frame(spices, alpha), 1281, 1900):
+        ran.append((len(first.shapes), len(second.shapes)))
+        strips.append(strip)
+        assert strip.width == 1900
+    assert len(strips) > 5
+    assert sum(strip.height for strip in strips) == 1281
+    total = upscaler.cost(*spices.shape[:2]).tiles
+    assert sum(ran[0]) < total / 4
+    assert sum(ran[len(ran) // 2]) < total * 3 / 4
+    assert sum(ran[-1]) == total
+    whole = Upscaler([NearestEngine(4)], tile_px=1000, strength=0.7).enlarge(Frame(spices, alpha), 1281, 1900)
+    made = np.concatenate([strip.color for strip in strips]).astype(int)
+    assert np.abs(made - whole.color).max() <= 1
+    assert (made != whole.color).mean() < 0.01
+    assert all((strip.alpha == 200).all() for strip in strips)
 
 
 def test_a_batch_is_halved_before_the_tile() -> None:
@@ -360,7 +381,8 @@ def test_a_network_that_keeps_the_size_is_run(spices: npt.NDArray[np.uint8]) -> 
     np.testing.assert_array_equal(made.alpha, alpha)
     assert upscaler.effort.notes == ()
     smaller = upscaler.enlarge(Frame(spices), 214, 320).color
-    np.testing.assert_array_equal(smaller, resize(255 - spices, 214, 320, kernel=Image.Resampling.LANCZOS))
+    shrunk = np.asarray(Image.fromarray(255 - spices).resize((320, 214), Image.Resampling.LANCZOS))
+    np.testing.assert_array_equal(smaller, shrunk)
     half = Upscaler([Negative(1)], strength=0.5).enlarge_rgb8(spices)
     assert np.abs(half.astype(int) - 127.5).max() <= 0.5
 
@@ -399,7 +421,14 @@ def test_the_cost_of_a_picture_is_known_without_running_it() -> None:
     enlarged(upscaler, noise(400, 700))
     assert cost.tiles == len(engine.shapes)
     assert cost.tile_px == upscaler.effort.tile_px
-    assert cost.bytes > 400 * 700 * 3 * 5
+    assert upscaler.cost(400, 700, streamed=False).bytes == cost.bytes + 400 * 700 * 3 * 4
+
+
+def test_the_cost_of_a_streamed_picture_grows_with_its_source_alone() -> None:
+    cost = Upscaler([NearestEngine(4)]).cost
+    small, large = cost(5000, 10_000), cost(10_000, 10_000)
+    assert large.bytes - small.bytes == pytest.approx(5000 * 10_000 * 3, rel=0.02)
+    assert large.bytes < 10_000 * 10_000 * 3 + 600_000_000
 
 
 def test_an_overlap_below_the_need_is_told() -> None:

@@ -1,5 +1,7 @@
 """Tiles: the guarantees of plan() and Blend, each as a property over sizes, margins and scales."""
 
+from itertools import pairwise
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -8,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from upscale_cli.errors import UsageError
-from upscale_cli.tiles import Blend, Plan, plan, quantise, smallest_tile
+from upscale_cli.tiles import Blend, Plan, Window, plan, quantise, smallest_tile
 
 Floats = npt.NDArray[np.float32]
 
@@ -22,9 +24,12 @@ modest = settings(max_examples=60, deadline=None)
 
 def blended(grid: Plan, image: Floats, model, *, scale: int, dtype: npt.DTypeLike) -> np.ndarray:
     blend = Blend(grid, scale=scale, channels=image.shape[2], dtype=dtype)
-    for tile in grid:
-        blend.add(tile, model(grid.cut(image, tile)))
-    return blend.picture
+    strips = [blend.add(tile, model(grid.cut(image, tile))) for tile in grid]
+    return np.concatenate([strip for strip in strips if strip is not None])
+
+
+def weights_of(window: Window) -> Floats:
+    return np.concatenate([window.rising, np.ones(window.fade - window.full, np.float32), window.falling])
 
 
 def nearest(scale: int):
@@ -77,9 +82,10 @@ def test_weights_sum_to_one_and_are_zero_in_the_margin(
     axis = plan(length, 1, tile_px=smallest_tile(margin, ramp) + extra, margin=margin, ramp=ramp).rows
     total = np.zeros(length * scale)
     for start, window in zip(axis.starts, axis.windows(scale), strict=True):
-        total[window.first : window.stop] += window.weights
-        assert window.weights.min() >= 0
-        assert window.weights.max() <= 1
+        weights = weights_of(window)
+        total[window.first : window.stop] += weights
+        assert weights.min() >= 0
+        assert weights.max() <= 1
         assert window.first >= (start + margin) * scale or start == 0
         assert window.stop <= (start + axis.side - margin) * scale or start + axis.side == length
     np.testing.assert_allclose(total, 1, atol=2e-7)
@@ -135,7 +141,7 @@ def test_tiled_equals_whole_where_the_margin_holds_the_kernel(
         down, across = rows[tile.row], columns[tile.column]
         place = np.s_[down.first : down.stop, across.first : across.stop]
         within = np.s_[down.first - tile.top : down.stop - tile.top, across.first - tile.left : across.stop - tile.left]
-        weights = np.multiply.outer(down.weights, across.weights)
+        weights = np.multiply.outer(weights_of(down), weights_of(across))
         joined[place] += box(grid.cut(image, tile))[within] * weights[..., None]
         total[place] += weights
     np.testing.assert_allclose(total, 1, atol=5e-7)
@@ -156,27 +162,42 @@ def test_a_margin_below_the_kernel_shows() -> None:
     assert np.abs(made / 65535 - box(image)).max() > 0.01
 
 
-def test_rows_are_handed_over_while_later_ones_are_still_to_come() -> None:
-    image = np.full((200, 40, 3), 1.0, np.float32)
+@modest
+@given(sides, margins, ramps, extras, st.integers(1, 4))
+def test_no_pixel_lies_in_three_tiles(length: int, margin: int, ramp: int, extra: int, scale: int) -> None:
+    axis = plan(length, 1, tile_px=smallest_tile(margin, ramp) + extra, margin=margin, ramp=ramp).rows
+    windows = axis.windows(scale)
+    assert windows[0].first == windows[0].full == 0
+    assert windows[-1].fade == windows[-1].stop == length * scale
+    for before, after in pairwise(windows):
+        assert (before.fade, before.stop) == (after.first, after.full)
+        assert before.full <= before.fade <= before.stop <= after.fade
+
+
+def test_strips_are_handed_out_while_later_rows_are_still_to_come() -> None:
+    image = np.random.default_rng(0).random((200, 40, 3), np.float32)
     grid = plan(200, 40, tile_px=56, margin=4)
     blend = Blend(grid, scale=2, channels=3, dtype=np.uint8)
-    blend.picture[:] = 7
-    tiles = list(grid)
-    for tile in tiles[: len(tiles) // 2]:
-        blend.add(tile, nearest(2)(grid.cut(image, tile)))
-    assert (blend.picture[:60] == 255).all()
-    assert (blend.picture[-100:] == 7).all()
+    windows, done = grid.rows.windows(2), 0
+    assert len(windows) > 3
+    for tile in grid:
+        strip = blend.add(tile, nearest(2)(grid.cut(image, tile)))
+        assert strip is not None
+        assert (strip.shape, strip.dtype) == ((windows[tile.row].fade - done, 80, 3), np.uint8)
+        done += len(strip)
+    assert done == 400
 
 
 def test_rounding_is_to_the_nearest_and_reaches_both_ends() -> None:
     for dtype in (np.uint8, np.uint16):
         greatest = np.iinfo(dtype).max
-        values = np.arange(greatest + 1, dtype=np.float32).reshape(1, -1, 1) / greatest
+        values = np.arange(greatest + 1, dtype=np.float32).reshape(16, -1) / greatest
         target = np.zeros(values.shape, dtype)
         quantise(values, target)
         np.testing.assert_array_equal(target.ravel(), np.arange(greatest + 1))
-        quantise(np.full((1, 1, 1), 10.4 / greatest, np.float32), target[:, :1])
-        assert target[0, 0, 0] == 10
+        quantise(np.full((16, 1), 10.4 / greatest, np.float32), target[:, 3:4])
+        assert (target[:, 3] == 10).all()
+        assert target[0, 4] == 4, "its neighbour stays"
 
 
 def test_tiles_that_are_all_margin_are_refused_with_the_way_out() -> None:

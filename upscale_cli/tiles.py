@@ -8,7 +8,7 @@ they share, so that a margin of at least `margin` pixels at every inner edge cou
     tile 2             |....../===========|
 
 A weight is the difference of two ramps, and neighbours share a ramp, so weights add up to one by construction and the
-sum needs no division. The grid is the product of two such axes.
+sum needs no division. Ramps do not meet: no pixel lies in three tiles of an axis. The grid is the product of two axes.
 """
 
 import math
@@ -27,19 +27,28 @@ from upscale_cli.errors import UsageError
 RAMP_PX = 8
 """Input pixels over which one tile passes to the next."""
 _ALIGN_PX = 8  # sides are rounded up to this, so that images of nearly one size share a tile shape
-_STRIP_ROWS = 16  # floats become integers by strips that stay in the processor's cache
+_CACHED_ROWS = 16  # floats become 16-bit integers by rows that stay in the processor's cache
 
 Pixels = npt.NDArray[np.uint8 | np.uint16]
 Floats = npt.NDArray[np.float32]
+Depth = np.dtype[np.uint8 | np.uint16]
 
 
 class Window(NamedTuple):
-    """Where one tile counts along one axis of the output."""
+    """Where one tile counts along one axis of the output: from `first` to `stop`, alone from `full` to `fade`.
+
+    Its weight rises to 1 before `full`, which is the `stop` of the tile before, and falls from `fade`, which is the
+    `first` of the next one.
+    """
 
     first: int
+    full: int
+    fade: int
     stop: int
-    weights: Floats
-    """stop - first values in [0, 1], none outside."""
+    rising: Floats
+    """full - first values in (0, 1)."""
+    falling: Floats
+    """stop - fade values in (0, 1)."""
 
 
 @dataclass(frozen=True)
@@ -54,20 +63,21 @@ class Axis:
     def windows(self, scale: int) -> tuple[Window, ...]:
         """One window a tile, in output pixels (`scale` to an input pixel). At every output pixel they sum to 1.
 
-        A window is 0 within the margin of an inner edge, and 1 wherever no ramp passes.
+        A window is 0 within the margin of an inner edge, and 1 wherever no ramp passes. Where tiles follow each other
+        closely, ramps are as much shorter as keeps them apart.
         """
-        centres = np.arange(self.length * scale) + 0.5
         seams = [(left + self.side + right) / 2 * scale for left, right in pairwise(self.starts)]
-        ramp = max(self.ramp * scale, 1e-6)  # without a ramp, a step
-        shares = [np.clip((centres - seam) / ramp + 0.5, 0, 1) for seam in seams]
-        shares = [np.ones_like(centres), *shares, np.zeros_like(centres)]
-        found = []
-        for before, after in pairwise(shares):
-            weights = (before - after).astype(np.float32)
-            used = np.flatnonzero(weights)
-            first, stop = int(used[0]), int(used[-1]) + 1
-            found.append(Window(first, stop, weights[first:stop]))
-        return tuple(found)
+        ramp = min([self.ramp * scale, *(right - left for left, right in pairwise(seams))])
+        ramp = max(ramp, 1e-6)  # without a ramp, a step
+        edges = [(math.floor(seam - (ramp + 1) / 2) + 1, math.ceil(seam + (ramp - 1) / 2)) for seam in seams]
+        shares = [
+            ((np.arange(first, full) + 0.5 - seam) / ramp + 0.5).astype(np.float32)
+            for seam, (first, full) in zip(seams, edges, strict=True)
+        ]
+        whole, none = self.length * scale, np.empty(0, np.float32)
+        left, right = [(0, 0), *edges], [*edges, (whole, whole)]
+        rising, falling = [none, *shares], [*(1 - share for share in shares), none]
+        return tuple(Window(*a, *b, up, down) for a, b, up, down in zip(left, right, rising, falling, strict=True))
 
 
 class Tile(NamedTuple):
@@ -146,55 +156,66 @@ def _spread(length: int, tile_px: int, overlap: int, ramp: int, multiple: int) -
 
 
 class Blend:
-    """Joins the enlarged tiles of a plan into one picture of integers.
+    """Joins the enlarged tiles of a plan into strips of integers, from top to bottom.
 
-    Tiles come in the plan's order. Rows that no later tile reaches are rounded and handed to `picture` at once, so
-    memory holds the picture and one row of tiles in float32, whatever the height.
+    Tiles come in the plan's order. What lies in one tile alone is rounded straight into the strip; floats are kept of
+    the seams only, so memory holds one strip and two seams, whatever the height.
     """
 
     def __init__(self, plan: Plan, *, scale: int, channels: int, dtype: npt.DTypeLike) -> None:
-        self.plan = plan
         self.scale = scale
-        self.picture: Pixels = np.empty((plan.rows.length * scale, plan.columns.length * scale, channels), dtype)
+        self.channels = channels
+        self.dtype: Depth = np.dtype(dtype)
         self._rows = plan.rows.windows(scale)
         self._columns = plan.columns.windows(scale)
-        band_rows = max(window.stop - window.first for window in self._rows) if len(plan) > 1 else 0
-        # Two-dimensional, channels side by side: long inner loops for the multiply-add.
-        self._band = np.zeros((band_rows, self.picture.shape[1] * channels), np.float32)
-        self._done = 0
+        self._samples = plan.columns.length * scale * channels  # of a row; channels lie side by side: long inner loops
+        self._strip: Pixels | None = None
+        self._above = self._below = self._beside = np.empty((0, 0), np.float32)
 
-    def add(self, tile: Tile, pixels: Floats) -> None:
-        """Add one tile: its enlargement, scale side x scale side x C in [0, 1]. Complete after the last."""
-        if len(self.plan) == 1:
-            quantise(pixels, self.picture)
-            return
-        rows, columns = self._rows[tile.row], self._columns[tile.column]
-        if rows.first > self._done:
-            self._finish(rows.first)
-        channels = self.picture.shape[2]
+    def add(self, tile: Tile, pixels: Floats) -> Pixels | None:
+        """Add one tile: its enlargement, scale side x scale side x C in [0, 1].
+
+        Returns the strip, rows x width x C, of all rows that are complete with it, where it is the last of its row.
+        """
+        rows, columns, count = self._rows[tile.row], self._columns[tile.column], self.channels
+        if self._strip is None:
+            self._strip = np.empty((rows.fade - rows.first, self._samples), self.dtype)
+            self._above, self._below = self._below, np.empty((rows.stop - rows.fade, self._samples), np.float32)
         top, left = tile.top * self.scale, tile.left * self.scale
-        flat = pixels.reshape(len(pixels), -1)[rows.first - top : rows.stop - top]
-        flat = flat[:, (columns.first - left) * channels : (columns.stop - left) * channels]
-        weights = np.multiply.outer(rows.weights, np.repeat(columns.weights, channels))
-        band = self._band[rows.first - self._done : rows.stop - self._done]
-        cv2.accumulateProduct(flat, weights, band[:, columns.first * channels : columns.stop * channels])
-        if tile.row + 1 == len(self._rows) and tile.column + 1 == len(self._columns):
-            self._finish(len(self.picture))
+        block = pixels.reshape(len(pixels), -1)[rows.first - top : rows.stop - top]
+        block = block[:, (columns.first - left) * count : (columns.stop - left) * count]
+        lead, trail = (columns.full - columns.first) * count, (columns.fade - columns.first) * count
+        if lead:
+            self._beside += block[:, :lead] * columns.rising.repeat(count)
+            self._settle(rows, columns.first * count, self._beside)
+        self._settle(rows, columns.full * count, block[:, lead:trail])
+        self._beside = block[:, trail:] * columns.falling.repeat(count)
+        if columns.stop * count < self._samples:
+            return None
+        strip, self._strip = self._strip, None
+        return strip.reshape(len(strip), -1, count)
 
-    def _finish(self, stop: int) -> None:
-        """Rows before `stop` are complete: round them, and move those after them to the band's top."""
-        count = stop - self._done
-        quantise(self._band[:count].reshape(count, *self.picture.shape[1:]), self.picture[self._done : stop])
-        rest = len(self._band) - count
-        self._band[:rest] = self._band[count:]
-        self._band[rest:] = 0
-        self._done = stop
+    def _settle(self, rows: Window, left: int, block: Floats) -> None:
+        """Samples that no tile beside this one reaches: into the strip, or to the seam with the row of tiles below."""
+        assert self._strip is not None
+        place = np.s_[:, left : left + block.shape[1]]
+        lead, trail = rows.full - rows.first, rows.fade - rows.first
+        if lead:
+            seam = self._above[place]
+            seam += block[:lead] * rows.rising[:, None]
+            quantise(seam, self._strip[:lead][place])
+        quantise(block[lead:trail], self._strip[lead:][place])
+        np.multiply(block[trail:], rows.falling[:, None], out=self._below[place])
 
 
 def quantise(source: Floats, target: Pixels) -> None:
-    """Round floats in [0, 1] to the integers of `target`, same shape: 0 to 0, 1 to its greatest value, halves up."""
-    greatest = np.float32(np.iinfo(target.dtype).max)
-    for top in range(0, len(source), _STRIP_ROWS):
-        strip = source[top : top + _STRIP_ROWS] * greatest
+    """Round H x W floats in [0, 1] to the nearest integers of `target`, same shape: 0 to 0, 1 to its greatest value."""
+    if not source.size:
+        return
+    if target.dtype == np.uint8:
+        cv2.convertScaleAbs(source, target, 255)
+        return
+    for top in range(0, len(source), _CACHED_ROWS):
+        strip = source[top : top + _CACHED_ROWS] * np.float32(65535)
         strip += np.float32(0.5)
-        target[top : top + _STRIP_ROWS] = strip
+        target[top : top + _CACHED_ROWS] = strip

@@ -1,4 +1,4 @@
-"""Frame: one upright picture in memory. Knows no file, no format and no network."""
+"""Frame: one upright picture in memory, or a strip of one. Knows no file, no format and no network."""
 
 from dataclasses import dataclass
 
@@ -43,3 +43,29 @@ class Frame:
     def channels(self) -> int:
         """3 (RGB) or 1 (grey); alpha is not counted."""
         return self.color.shape[2]
+
+
+class Canvas:
+    """A frame that is put together from strips, from top to bottom."""
+
+    def __init__(self, height: int) -> None:
+        self._height = height
+        self._done = 0
+        self._frame: Frame | None = None
+
+    def add(self, strip: Frame) -> Frame | None:
+        """The whole frame, where this strip was its last. A strip that is all of it is handed back as it is."""
+        if strip.height == self._height:
+            return strip
+        if self._frame is None:
+            alpha = None if strip.alpha is None else self._room(strip.alpha)
+            self._frame = Frame(self._room(strip.color), alpha, strip.seconds)
+        rows = slice(self._done, self._done + strip.height)
+        self._frame.color[rows] = strip.color
+        if self._frame.alpha is not None:
+            self._frame.alpha[rows] = strip.alpha
+        self._done += strip.height
+        return self._frame if self._done == self._height else None
+
+    def _room(self, pixels: np.ndarray) -> np.ndarray:
+        return np.empty((self._height, *pixels.shape[1:]), pixels.dtype)

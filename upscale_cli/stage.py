@@ -1,0 +1,255 @@
+"""A picture through one network, row of tiles by row of tiles: tile size, batches, and what to do when a tile fails.
+
+Refuses files, threads and torch: an Engine takes numpy tiles and gives numpy tiles.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from upscale_cli.engines.interface import Engine, Tiles
+from upscale_cli.errors import InferenceError, NonFiniteOutputError, OutOfMemoryError
+from upscale_cli.strips import Rows
+from upscale_cli.tiles import RAMP_PX, Blend, Floats, Pixels, Plan, Tile, plan, smallest_tile
+
+CPU_TILE_PX = 256  # what a layer makes of it stays in the caches
+ACCELERATOR_TILE_PX = 1024  # large enough to fill any device; more would only cost memory
+_OVERLAP_SHARE = 6  # an automatic tile is at least 6 overlaps wide: margins then cost less than (6 / 5)^2
+_MOST_BATCH = 16
+_LUMA = np.array([[0.299], [0.587], [0.114]], np.float32)  # BT.601, full range
+_BLACK_OUT = 1 / 255
+_NOT_BLACK_IN = 5 / 255
+_SPARSE = 16  # of rows and columns, enough to see that a tile is not black
+
+Tick = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """What it took to enlarge a frame, or, added up, all frames of a job."""
+
+    tile_px: int = 0
+    """Longer side of the tiles used last; 0 when no network ran."""
+    precision: str = ""
+    backend: str = ""
+    """What ran the network."""
+    restarts: int = 0
+    """Times smaller tiles were begun with because the device had no memory."""
+    redone: int = 0
+    """Tiles that were redone in fp32."""
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def retries(self) -> int:
+        """Restarts and redone tiles together."""
+        return self.restarts + self.redone
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """One line for each thing the user should know."""
+        found = list(self.remarks)
+        if self.restarts:
+            found.append(f"out of memory {self.restarts}x, went on with tiles of {self.tile_px} px")
+        if self.redone:
+            found.append(
+                f"{self.redone} tile{'s' * (self.redone > 1)} redone in fp32: NaN or black in {self.precision}"
+            )
+        return tuple(found)
+
+    def __add__(self, later: "Effort") -> "Effort":
+        return replace(
+            later,
+            restarts=self.restarts + later.restarts,
+            redone=self.redone + later.redone,
+            remarks=tuple(dict.fromkeys(self.remarks + later.remarks)),
+        )
+
+
+class Stage:
+    """One engine, the tiles it is given, and its fp32 twin once that was needed. Remembers what memory taught it."""
+
+    def __init__(self, engine: Engine, *, tile_px: int, overlap_px: int | None, batch: int | None) -> None:
+        needed = 2 * engine.margin + RAMP_PX
+        overlap = needed if overlap_px is None else overlap_px
+        self.engine = engine
+        self.effort = Effort()
+        """What the last picture took, so far."""
+        self._thin = f"tiles share {overlap} px where {engine.name} needs {needed}: seams may show" * (overlap < needed)
+        self._whole = "" if engine.tileable else f"{engine.name} must see the whole picture: not cut into tiles"
+        self._wanted_px = tile_px
+        self._ramp = min(RAMP_PX, overlap)
+        self._margin = (overlap - self._ramp) // 2
+        self._smallest = smallest_tile(self._margin, self._ramp, engine.multiple_of)
+        # Asked once: what a run finds free depends on what the last one left behind, and tiles must not change with it.
+        self._budget = engine.available_bytes() // 2
+        self._tile_px = tile_px or self._automatic_tile(overlap)
+        self._batch = batch
+        self._wide: Engine | None = None
+
+    def _automatic_tile(self, overlap: int) -> int:
+        """Large enough that margins cost little, small enough for the caches and the memory."""
+        best = CPU_TILE_PX if self.engine.device == "cpu" else ACCELERATOR_TILE_PX
+        side = max(best, _OVERLAP_SHARE * overlap)
+        while side > self._smallest and self.engine.tile_bytes(side, side) > self._budget:
+            side = max(self._smallest, side // 2)
+        return side
+
+    def plan(self, height: int, width: int) -> Plan:
+        """The tiles of a picture of this size, with what has been learned of the memory."""
+        multiple = self.engine.multiple_of
+        height, width = (-(-side // multiple) * multiple for side in (height, width))
+        tile_px = self._tile_px if self.engine.tileable else max(height, width)
+        return plan(height, width, tile_px=tile_px, margin=self._margin, ramp=self._ramp, multiple=multiple)
+
+    def _remarks(self, grid: Plan) -> tuple[str, ...]:
+        """What is to be said of these tiles."""
+        ignored = 0 < self._wanted_px < grid.tile_px
+        return tuple(filter(None, (self._thin * (len(grid) > 1), self._whole * ignored)))
+
+    def batch_for(self, grid: Plan) -> int:
+        """Tiles at a time: as many as fit into the memory; one on a CPU, which gains nothing by more."""
+        if self._batch is None and self.engine.device == "cpu":
+            return 1
+        room = self._budget // max(1, self.engine.tile_bytes(grid.rows.side, grid.columns.side))
+        return max(1, min(len(grid), self._batch or min(_MOST_BATCH, room)))
+
+    def _shrink(self, grid: Plan, error: OutOfMemoryError) -> None:
+        """Halve what is given to the device at a time: the batch while there is one, then the tile, for good.
+
+        InferenceError, with `error` as its cause, when there is nothing left to halve.
+        """
+        batch = self.batch_for(grid)
+        if batch > 1:
+            self._batch = batch // 2
+            return
+        if not self.engine.tileable:
+            elsewhere = "" if self.engine.device == "cpu" else "use --device cpu, "
+            raise InferenceError(
+                f"{self.engine.name} must see the whole picture and has no memory on {self.engine.device} for "
+                f"{grid.columns.length} x {grid.rows.length} pixels. Make the picture smaller first "
+                f"(`-m lanczos -s 0.5`), {elsewhere}or choose another --model."
+            ) from error
+        if grid.tile_px <= self._smallest:
+            raise InferenceError(
+                f"{self.engine.name} has no memory on {self.engine.device} even for a tile of {grid.tile_px} px. "
+                "Close other programs, choose a smaller --model, or use --device cpu."
+            ) from error
+        self._batch = 1
+        self._tile_px = max(self._smallest, grid.tile_px // 2)
+
+    def enlarge(self, source: Rows, *, dtype: npt.DTypeLike, tick: Tick) -> Iterator[Pixels]:
+        """The network's picture of `source`, H x W x 3 or 1 (grey), strip by strip: sH x sW x as many in all.
+
+        Out of memory in mid-picture, it goes on with smaller tiles from the first row that was not handed out: what is
+        left is a picture of its own, which begins a margin above. `tick` hears tiles done and tiles in all; after that,
+        those in all are more. Raises InferenceError when no usable picture comes out.
+        """
+        scale, channels, done, ticks = self.engine.scale, source.shape[2], 0, 0
+        height, width = source.height * scale, source.width * scale
+        self.effort = Effort(precision=self.engine.precision, backend=self.engine.backend)
+        while done < height:
+            top = self._first_needed(done)
+            grid = self.plan(source.height - top, source.width)
+            self.effort = replace(self.effort, tile_px=grid.tile_px, remarks=self._remarks(grid))
+            blend, made, begun = Blend(grid, scale=scale, channels=channels, dtype=dtype), top * scale, ticks
+            try:
+                for tile, pixels, ended in self._tiles(source, grid, top):
+                    strip = blend.add(tile, pixels if channels == 3 else pixels @ _LUMA)
+                    if ended:
+                        ticks = begun + ended
+                        tick(ticks, begun + len(grid))
+                    if strip is not None:
+                        strip = strip[done - made : height - made, :width]
+                        done = made = done + len(strip)
+                        source.let_go(self._first_needed(done))
+                        yield strip
+            except OutOfMemoryError as error:
+                self._shrink(grid, error)
+                self.effort = replace(self.effort, restarts=self.effort.restarts + 1)
+
+    def _first_needed(self, done: int) -> int:
+        """The first row of the source needed for what comes after `done` rows of the enlargement."""
+        multiple = self.engine.multiple_of
+        return max(0, done // self.engine.scale - self._margin) // multiple * multiple
+
+    def _tiles(self, source: Rows, grid: Plan, top: int) -> Iterator[tuple[Tile, Floats, int]]:
+        """Every tile enlarged, a batch at a time; with the last of each batch, tiles done so far, else 0."""
+        self._check_room(grid)
+        tiles, size, done = list(grid), self.batch_for(grid), 0
+        batches = (tiles[first : first + size] for first in range(0, len(tiles), size))
+        for batch, lr, asked in _ahead(self.engine, ((batch, _cut(source, grid, batch, top)) for batch in batches)):
+            sr, redone = self._answer(lr, asked)
+            self.effort = replace(self.effort, redone=self.effort.redone + redone)
+            done += len(batch)
+            for pixels, tile in zip(sr, batch, strict=True):
+                yield tile, pixels, done * (tile is batch[-1])
+
+    def _check_room(self, grid: Plan) -> None:
+        """OutOfMemoryError for a whole picture that the machine cannot hold.
+
+        A graphics card refuses; a machine lends memory it has not got, and ends the program when that is used.
+        """
+        engine, height, width = self.engine, grid.rows.side, grid.columns.side
+        if not engine.tileable and engine.device == "cpu" and engine.tile_bytes(height, width) > 2 * self._budget:
+            raise OutOfMemoryError(f"{engine.name} needs more than is free for {width} x {height} pixels.")
+
+    def _answer(self, lr: Tiles, asked: Callable[[], Floats]) -> tuple[Floats, int]:
+        """A batch that was submitted, enlarged, and how many of its tiles had to be redone in fp32."""
+        try:
+            return _checked(self.engine, lr, asked()), 0
+        except (NonFiniteOutputError, _BlackTileError) as error:
+            if self.engine.precision == "fp32":
+                raise _broken(self.engine) from error
+        if self._wide is None:
+            self._wide = self.engine.in_precision("fp32")
+        try:
+            return _checked(self._wide, lr, self._wide.infer(lr)), len(lr)
+        except (NonFiniteOutputError, _BlackTileError) as error:
+            raise _broken(self._wide) from error
+
+
+class _BlackTileError(InferenceError):
+    """The network made black of something that was not."""
+
+
+def _cut(source: Rows, grid: Plan, tiles: Sequence[Tile], top: int) -> Pixels:
+    """N x H x W x 3 of what lies in the source from `top` on."""
+    lr = np.empty((len(tiles), grid.rows.side, grid.columns.side, 3), source.dtype)
+    for slot, tile in zip(lr, tiles, strict=True):
+        source.fill(slot, top + tile.top, tile.left)
+    return lr
+
+
+def _ahead(
+    engine: Engine, batches: Iterator[tuple[Sequence[Tile], Pixels]]
+) -> Iterator[tuple[Sequence[Tile], Pixels, Callable[[], Floats]]]:
+    """Every batch with what waits for its enlargement, as many submitted before as the engine wants."""
+    waiting: deque[tuple[Sequence[Tile], Pixels, Callable[[], Floats]]] = deque()
+    for tiles, lr in batches:
+        waiting.append((tiles, lr, engine.submit(lr)))
+        if len(waiting) == engine.in_flight:
+            yield waiting.popleft()
+    yield from waiting
+
+
+def _checked(engine: Engine, lr: Tiles, sr: Floats) -> Floats:
+    expected = (len(lr), lr.shape[1] * engine.scale, lr.shape[2] * engine.scale, 3)
+    if sr.shape != expected:
+        raise InferenceError(
+            f"{engine.name} gave {sr.shape} where x{engine.scale} is {expected}. Its weights do not fit."
+        )
+    for before, after in zip(lr, sr, strict=True):
+        black = after[::_SPARSE, ::_SPARSE].max() < _BLACK_OUT and after.max() < _BLACK_OUT
+        if black and before.mean() > _NOT_BLACK_IN * np.iinfo(before.dtype).max:
+            raise _BlackTileError(f"{engine.name} gave a black tile in {engine.precision}.")
+    return sr
+
+
+def _broken(engine: Engine) -> InferenceError:
+    return InferenceError(
+        f"{engine.name} gives no usable picture: NaN or a black tile, in fp32 too. "
+        "Check its weights with `upscale models verify`, or choose another --model."
+    )
