@@ -7,13 +7,16 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 from nearest_engine import NearestEngine, nearest
 from PIL import Image, ImageCms
 
+from upscale_cli.errors import OutOfMemoryError
 from upscale_cli.lane import WAITING, Clock, Lane, StoppedError
+from upscale_cli.media import png
 from upscale_cli.media.encode import ImageSink
 from upscale_cli.media.frame import Frame
 from upscale_cli.media.image import ImageSource, probe
@@ -160,10 +163,10 @@ def test_a_fault_nobody_foresaw_fails_its_file_and_no_other(
 ) -> None:
     write = ImageSink.write
 
-    def fault(self: ImageSink, frame: Frame) -> None:
+    def fault(self: ImageSink, frame: Frame, *, height: int | None = None) -> None:
         if self.path.name == sources[1].name:
             raise LookupError("a codec's bug")
-        write(self, frame)
+        write(self, frame, height=height)
 
     monkeypatch.setattr(ImageSink, "write", fault)
     results = list(process([job(path, out / path.name) for path in sources], Upscaler([NearestEngine()])))
@@ -201,6 +204,71 @@ def test_decoding_runs_ahead_of_the_network_and_encoding_behind_it(
     jobs = [job(path, out / path.name) for path in sources]
     assert [result.error for result in process(jobs, Upscaler([NearestEngine(before=before)]))] == [None] * 4
     assert len(calls) == 4
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF", "JPEG"])
+def test_a_picture_is_encoded_while_it_is_enlarged(
+    sources: list[Path], out: Path, monkeypatch: pytest.MonkeyPatch, format: str
+) -> None:
+    """Each row of tiles waits, inside the network, until the strip before the last one is with the sink."""
+    written: list[int] = []
+    write = ImageSink.write
+
+    def watched(self: ImageSink, frame: Frame, *, height: int | None = None) -> None:
+        write(self, frame, height=height)
+        written.append(frame.height)
+
+    def before(_: np.ndarray) -> None:
+        calls.append(1)
+        until(lambda: len(written) >= (len(calls) - 1) // columns - 1, "no strip is written meanwhile")
+
+    monkeypatch.setattr(ImageSink, "write", watched)
+    calls: list[int] = []
+    columns = 4
+    upscaler = Upscaler([NearestEngine(before=before)], tile_px=60)
+    result = next(process([job(sources[0], out / "a.png", format=format)], upscaler))
+    assert result.error is None
+    assert len(calls) == columns * len(written) == 12
+    assert sum(written) == 240
+    if format != "JPEG":
+        np.testing.assert_array_equal(pixels(out / "a.png"), nearest(pixels(sources[0]), 2))
+
+
+def test_a_sink_that_fails_in_mid_picture_stops_its_enlargement(
+    sources: list[Path], out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(png.Writer, "write", full)
+    engine = NearestEngine()
+    jobs = [job(sources[0], out / "a.png"), job(sources[1], out / "b.tif", format="TIFF")]
+    first, second = process(jobs, Upscaler([engine], tile_px=28))
+    assert str(first.error).endswith(
+        "a.png cannot be written: No space left on device. Make room there, or choose another -o."
+    )
+    assert second.error is None
+    assert first.frames == 0
+    assert len(engine.shapes) < 1.5 * Upscaler([engine], tile_px=28).cost(120, 160).tiles
+    assert [path.name for path in out.iterdir()] == ["b.tif"]
+
+
+def test_out_of_memory_in_mid_picture_writes_no_row_twice(sources: list[Path], out: Path) -> None:
+    calls: list[int] = []
+
+    def before(_: np.ndarray) -> None:
+        calls.append(1)
+        if len(calls) == 7:
+            raise OutOfMemoryError("another program took it")
+
+    for format in ("PNG", "TIFF"):
+        calls.clear()
+        target = out / f"a.{format.lower()}"
+        result = next(
+            process([job(sources[0], target, format=format)], Upscaler([NearestEngine(before=before)], tile_px=60))
+        )
+        assert (result.error, result.retries) == (None, 1)
+        np.testing.assert_array_equal(pixels(target), nearest(pixels(sources[0]), 2))
 
 
 def test_reading_never_runs_far_ahead(photos: list[Path], tmp_path: Path, out: Path) -> None:
@@ -308,6 +376,21 @@ def test_ctrl_c_while_a_file_is_half_written_removes_it(sources: list[Path], out
                 [job(source, out / "moving.webp", format="WEBP")], Upscaler([NearestEngine(before=before)], tile_px=500)
             )
         )
+    assert list(out.iterdir()) == []
+    assert threads() == []
+
+
+def test_ctrl_c_in_the_middle_of_a_picture_removes_what_was_written(sources: list[Path], out: Path) -> None:
+    calls: list[int] = []
+
+    def before(_: np.ndarray) -> None:
+        calls.append(1)
+        if len(calls) == 7:
+            until(lambda: leftovers(out) != [], "no sink was opened for the first strips")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(process([job(sources[0], out / "a.png")], Upscaler([NearestEngine(before=before)], tile_px=60)))
     assert list(out.iterdir()) == []
     assert threads() == []
 
@@ -481,18 +564,25 @@ def test_notes_of_reading_and_writing_are_in_the_result(sources: list[Path], out
 # --- memory ------------------------------------------------------------------------------------------------------
 
 
-def test_memory_is_the_picture_its_enlargement_and_one_band() -> None:
-    photo = np.tile(np.arange(256, dtype=np.uint8).repeat(3).reshape(1, 256, 3), (3000, 16, 1))[:, :4000]
+@pytest.mark.parametrize(("format", "depth"), [("PNG", "keep"), ("TIFF", "keep"), ("TIFF", "16")])
+def test_memory_is_the_source_and_a_few_strips(out: Path, format: str, depth: Literal["keep", "16"]) -> None:
+    """Whatever the height: an enlargement of 144 million samples is never whole in memory."""
+    row = np.arange(256, dtype=np.uint8).repeat(3).reshape(1, 256, 3)
+    photo = np.tile(row, (3000, 16, 1))[:, :4000]
+    source = write_picture(out / "in.tif", [Frame(photo)], "TIFF")
+    jobs = [job(source, out / "a.bin", format=format)]
     upscaler = Upscaler([NearestEngine()])
     tracemalloc.start()
     try:
-        made = upscaler.enlarge(Frame(photo), 6000, 8000)
+        result = next(process(jobs, upscaler, PictureOptions(depth=depth)))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    band = upscaler.effort.tile_px * 2 * 8000 * 3 * 4
-    assert made.color.nbytes == 144_000_000
-    assert peak < made.color.nbytes + 1.3 * band, "a float copy of the output would be four times that"
+    assert result.error is None
+    sample = 2 if depth == "16" else 1
+    strip = result.tile_px * 2 * 8000 * 3 * sample
+    assert peak < 2.2 * photo.nbytes + 4 * strip, "reading may have two copies of the source"
+    assert 2 * photo.nbytes + 4 * strip < 0.9 * 4 * photo.nbytes * sample
 
 
 def test_many_large_pictures_wait_one_at_a_time(photos: list[Path], out: Path, monkeypatch: pytest.MonkeyPatch) -> None:

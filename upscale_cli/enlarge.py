@@ -17,7 +17,7 @@ from upscale_cli.errors import OutOfMemoryError, UsageError
 from upscale_cli.media.frame import Canvas, Frame
 from upscale_cli.stage import Effort, Stage, Tick
 from upscale_cli.strips import Resize, Rows, bleed, mix, whole
-from upscale_cli.tiles import RAMP_PX, Pixels, Plan
+from upscale_cli.tiles import RAMP_PX, Depth, Pixels, Plan
 
 _AHEAD = 3  # strips there are at once: in the making, waiting, and being written
 
@@ -87,7 +87,7 @@ class Upscaler:
         Raises InferenceError when no usable picture comes out, OutOfMemoryError when the machine has no room for it.
         """
         self.effort = Effort()
-        dtype = np.dtype(np.uint16) if depth == 16 else frame.color.dtype
+        dtype: Depth = np.dtype(np.uint16) if depth == 16 else frame.color.dtype
         done = 0
         try:
             color = frame.color if frame.alpha is None else bleed(frame.color, frame.alpha)
@@ -132,9 +132,7 @@ class Upscaler:
             height, width = height * stage.engine.scale, width * stage.engine.scale
         return grids
 
-    def _color(
-        self, color: Pixels, height: int, width: int, dtype: np.dtype, progress: Tick | None
-    ) -> Iterator[Pixels]:
+    def _color(self, color: Pixels, height: int, width: int, dtype: Depth, progress: Tick | None) -> Iterator[Pixels]:
         plain = Resize(whole(color), height, width, dtype=dtype)
         if self.scale > 1 and height <= color.shape[0] and width <= color.shape[1]:
             self.effort = Effort(remarks=("no larger than its source: resized without a network",))
@@ -150,9 +148,7 @@ class Upscaler:
         for stage in self._stages:
             self.effort += replace(stage.effort, tile_px=max(self.effort.tile_px, stage.effort.tile_px))
 
-    def _network(
-        self, color: Pixels, height: int, width: int, dtype: np.dtype, progress: Tick | None
-    ) -> Iterator[Pixels]:
+    def _network(self, color: Pixels, height: int, width: int, dtype: Depth, progress: Tick | None) -> Iterator[Pixels]:
         """Every network in turn, each fed by the strips of the one before, and the size asked for."""
         counts = [(0, len(grid)) for grid in self._grids(*color.shape[:2])]
 

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 WAITING = 2
-"""Frames a thread may be ahead of the next one, the one in hand included."""
+"""Frames, or strips of them, a thread may be ahead of the next one, the one in hand included."""
 WAITING_BYTES = 512 << 20
 """What those frames may hold together; a larger one goes alone."""
 

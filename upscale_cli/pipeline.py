@@ -1,5 +1,6 @@
 """Jobs through read, enlarge and write, three at a time: one being decoded, one in the network, one being encoded.
 
+A picture goes from the network to its file by strips, so that encoding overlaps inference within one picture too.
 Owns the threads and how much may wait between them. Refuses paths to choose, collisions, journals and printing: a job
 comes with its target, a result goes out.
 """
@@ -10,8 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
 from typing import Literal
-
-import numpy as np
 
 from upscale_cli.enlarge import Cost, Effort, Upscaler
 from upscale_cli.errors import InputError, UpscaleError
@@ -151,11 +150,13 @@ def _message(error: Exception) -> str:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Item:
-    """One frame on its way, or, without a frame, the end of its job."""
+    """One frame on its way, or one strip of it, or, without a frame, the end of its job."""
 
     work: _Work
     frame: Frame | None = None
     bytes: int = 0
+    height: int = 0
+    """Of the whole frame."""
 
 
 class _Run:
@@ -207,27 +208,23 @@ class _Run:
         return result
 
     def _enlarge(self, item: _Item) -> None:
-        """The calling thread's share: one frame through the network, and on to the writer."""
+        """The calling thread's share: one frame through the network, and on to the writer strip by strip."""
         work, frame = item.work, item.frame
         if frame is None:
             self.pictures.put(item)
             return
-        picture = None
         if work.error is None:
             work.enlarging.start()
             try:
-                picture = self._enlarge_frame(work, frame)
+                self._enlarge_frame(work, frame)
             except Exception as error:
+                self.pictures.check()  # where the run is over, it is no fault of this picture
                 work.fail(error)
             finally:
                 work.enlarging.stop()
-        if picture is not None:
-            size = _frame_bytes(picture)
-            self.pictures.reserve(size)
-            self.pictures.put(_Item(work, picture, size))
         self.sources.release(item.bytes)
 
-    def _enlarge_frame(self, work: _Work, frame: Frame) -> Frame:
+    def _enlarge_frame(self, work: _Work, frame: Frame) -> None:
         job, info = work.job, work.info
         assert info is not None  # a frame comes after its header
 
@@ -237,13 +234,19 @@ class _Run:
         # Pages of one file may differ in size; each is enlarged as much as the first.
         height = max(1, round(frame.height * job.height / info.height))
         width = max(1, round(frame.width * job.width / info.width))
-        source = _widened(frame) if self.options.depth == "16" else frame
-        picture = self.upscaler.enlarge(source, height, width, progress=tick)
+        depth = 16 if self.options.depth == "16" else None
+        for strip in self.upscaler.strips(frame, height, width, depth=depth, progress=tick):
+            if work.error is not None:  # it cannot be written
+                return
+            size = _frame_bytes(strip)
+            work.enlarging.stop()
+            self.pictures.reserve(size)
+            self.pictures.put(_Item(work, strip, size, height))
+            work.enlarging.start()
         work.effort += self.upscaler.effort
         work.frames += 1
         work.in_pixels += frame.height * frame.width
         work.out_pixels += height * width
-        return picture
 
     def _read(self) -> None:
         """The reader thread: decode every job's frames, no further ahead than the lane has room."""
@@ -295,19 +298,19 @@ class _Run:
         work.reading.stop()
 
     def _write(self) -> None:
-        """The writer thread: encode every job's frames into one sink; a job that failed has its sink undone."""
+        """The writer thread: encode every job's strips into one sink; a job that failed has its sink undone."""
         try:
             while (item := self.pictures.get()) is not None:
-                work, frames = item.work, self._frames(item)
+                work, strips = item.work, self._strips(item)
                 del item
                 try:
                     if work.error is None:
-                        self._write_job(work, frames)
+                        self._write_job(work, strips)
                 except StoppedError:
                     raise
                 except Exception as error:
                     work.fail(error)
-                for _ in frames:  # what a failed sink did not take
+                for _ in strips:  # what a failed sink did not take
                     pass
                 self.finished.put(work)
         except StoppedError:
@@ -317,17 +320,19 @@ class _Run:
         finally:
             self.finished.put(None)
 
-    def _frames(self, item: _Item | None) -> Iterator[Frame]:
-        """The frames of one job up to its end; each gives its place back when the next is asked for."""
+    def _strips(self, item: _Item | None) -> Iterator[tuple[Frame, int]]:
+        """The strips of one job up to its end, and the height of what each belongs to; each gives its place back when
+        the next is asked for.
+        """
         while item is not None and item.frame is not None:
-            yield item.frame
+            yield item.frame, item.height
             self.pictures.release(item.bytes)
             clock = item.work.writing
             clock.stop()
             item = self.pictures.get()
             clock.start()
 
-    def _write_job(self, work: _Work, frames: Iterator[Frame]) -> None:
+    def _write_job(self, work: _Work, strips: Iterator[tuple[Frame, int]]) -> None:
         job, options = work.job, self.options
         work.writing.start()
         with ImageSink(
@@ -338,8 +343,8 @@ class _Run:
             quality=options.quality,
             pages=work.info.frames if work.info else 1,
         ) as sink:
-            for frame in frames:
-                sink.write(frame)
+            for strip, height in strips:
+                sink.write(strip, height=height)
             if work.error is not None:
                 raise work.error  # it failed further up: the sink must not take its final name
         work.writing.stop()
@@ -348,14 +353,6 @@ class _Run:
 
 def _frame_bytes(frame: Frame) -> int:
     return frame.color.nbytes + (0 if frame.alpha is None else frame.alpha.nbytes)
-
-
-def _widened(frame: Frame) -> Frame:
-    """The same in 16 bits, so that what the network makes of 8 is not rounded to 8 again."""
-    if frame.depth == 16:
-        return frame
-    alpha = None if frame.alpha is None else frame.alpha.astype(np.uint16) * 257
-    return Frame(color=frame.color.astype(np.uint16) * 257, alpha=alpha, seconds=frame.seconds)
 
 
 def _bare(metadata: Metadata) -> Metadata:

@@ -18,6 +18,7 @@ from upscale_cli.errors import OutputError
 from upscale_cli.jobs import Item, Plan, decide, without_name
 from upscale_cli.jobs import plan as make_plan
 from upscale_cli.journal import Journal, locked, remove_remains
+from upscale_cli.media.encode import STREAMED
 from upscale_cli.media.frame import Frame
 from upscale_cli.networks import Combination, Network
 from upscale_cli.pipeline import Event, Job, JobResult, PictureOptions, Upscaler, process
@@ -159,7 +160,8 @@ def forecast(plan: Plan, *, opener: Opener = open_engine) -> dict[Path, Forecast
         for item in items:
             if not item.info:
                 continue
-            cost = upscaler.cost(item.info.height, item.info.width)
+            streamed = item.job is not None and item.job.format in STREAMED
+            cost = upscaler.cost(item.info.height, item.info.width, streamed=streamed)
             rate = journals[item.folder].seconds_per_pixel(networks.label(stages)) or trial
             rate = trial = rate or _trial(upscaler)
             pixels = item.info.height * item.info.width * item.info.frames

@@ -8,12 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from upscale_cli.engines.interface import Engine, Tiles
 from upscale_cli.errors import InferenceError, NonFiniteOutputError, OutOfMemoryError
 from upscale_cli.strips import Rows
-from upscale_cli.tiles import RAMP_PX, Blend, Floats, Pixels, Plan, Tile, plan, smallest_tile
+from upscale_cli.tiles import RAMP_PX, Blend, Depth, Floats, Pixels, Plan, Tile, plan, smallest_tile
 
 CPU_TILE_PX = 256  # what a layer makes of it stays in the caches
 ACCELERATOR_TILE_PX = 1024  # large enough to fill any device; more would only cost memory
@@ -140,7 +139,7 @@ class Stage:
         self._batch = 1
         self._tile_px = max(self._smallest, grid.tile_px // 2)
 
-    def enlarge(self, source: Rows, *, dtype: npt.DTypeLike, tick: Tick) -> Iterator[Pixels]:
+    def enlarge(self, source: Rows, *, dtype: Depth, tick: Tick) -> Iterator[Pixels]:
         """The network's picture of `source`, H x W x 3 or 1 (grey), strip by strip: sH x sW x as many in all.
 
         Out of memory in mid-picture, it goes on with smaller tiles from the first row that was not handed out: what is

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from upscale_cli.media.pixels import to_depth
@@ -18,11 +17,11 @@ _BAND_PIXELS = 4_000_000  # resized at a time: floats and planes of a band are m
 class Rows:
     """A picture, H x W x C or H x W, of which only the rows between those let go and those asked for are in memory."""
 
-    def __init__(self, strips: Iterable[Pixels], shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
+    def __init__(self, strips: Iterable[Pixels], shape: tuple[int, ...], dtype: Depth) -> None:
         """`strips` make up a picture of that shape and type, and are taken one by one as rows are asked for."""
         self.shape = shape
         self.height, self.width = shape[:2]
-        self.dtype: Depth = np.dtype(dtype)
+        self.dtype = dtype
         self._strips = iter(strips)
         self._held: deque[tuple[int, Pixels]] = deque()
         self._end = 0
@@ -76,14 +75,14 @@ class Resize:
         height: int,
         width: int,
         *,
-        dtype: npt.DTypeLike,
+        dtype: Depth,
         kernel: Image.Resampling = Image.Resampling.BICUBIC,
     ) -> None:
         """`dtype` is uint8, or uint16: that of the source or the wider one."""
         self.height = height
         self._source = source
         self._width = width
-        self._dtype: Depth = np.dtype(dtype)
+        self._dtype = dtype
         self._kernel = kernel
         self._factor = source.height / height
         self._reach = math.ceil(3 * max(self._factor, 1)) + 1  # the widest kernel here has 3 lobes

@@ -162,10 +162,10 @@ class Blend:
     the seams only, so memory holds one strip and two seams, whatever the height.
     """
 
-    def __init__(self, plan: Plan, *, scale: int, channels: int, dtype: npt.DTypeLike) -> None:
+    def __init__(self, plan: Plan, *, scale: int, channels: int, dtype: Depth) -> None:
         self.scale = scale
         self.channels = channels
-        self.dtype: Depth = np.dtype(dtype)
+        self.dtype = dtype
         self._rows = plan.rows.windows(scale)
         self._columns = plan.columns.windows(scale)
         self._samples = plan.columns.length * scale * channels  # of a row; channels lie side by side: long inner loops

@@ -6,9 +6,9 @@ beyond a format's limit.
 """
 
 import io
+import math
 import os
 import secrets
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +20,7 @@ from PIL import Image
 from upscale_cli.errors import OutputError
 from upscale_cli.media import exif as ifd
 from upscale_cli.media import png, tiff
-from upscale_cli.media.frame import Frame
+from upscale_cli.media.frame import Canvas, Frame
 from upscale_cli.media.metadata import Metadata, icc_fault, icc_space
 from upscale_cli.media.paths import shown
 from upscale_cli.media.pixels import on_white, to_depth
@@ -39,6 +39,8 @@ EXTENSIONS = {
 _DEEP = {"PNG", "TIFF"}
 _OPAQUE = {"JPEG", "BMP"}
 _ANIMATED = {"PNG", "WEBP", "AVIF", "GIF"}
+STREAMED = ("PNG", "TIFF")
+"""Formats whose pictures are written strip by strip."""
 _MOST_PX = {"JPEG": 65500, "WEBP": 16383, "AVIF": 65536, "GIF": 65535}
 _QUALITY = {"JPEG": 95, "WEBP": 95, "AVIF": 90}
 _HELD = {  # fields of Metadata each format has a place for
@@ -82,14 +84,15 @@ def size_fault(format: str, width: int, height: int) -> str | None:
 
 
 class ImageSink:
-    """A picture being written. Use as a context manager; `write` frames of one picture, page by page or frame by frame.
+    """A picture being written. Use as a context manager; `write` frames of one picture, page by page or frame by frame,
+    each whole or by strips.
 
     The bytes go to a hidden temporary name in the target's folder, are flushed to the disk, and take the final name in
-    one step when the block ends well; after an exception nothing is left. TIFF pages are written as they come, the
-    frames of an animation are kept until the end. Orientation and size tags are corrected for the frames given. `depth`
-    keeps the frames' depth, or asks for 8 or 16 bits; `quality` is 1 to 100 (JPEG, WebP, AVIF; WebP at 100 is
-    lossless); `exclusive` refuses to replace a file; `pages` is how many are to come. `notes` says in a line each what
-    was dropped or reduced. Raises OutputError.
+    one step when the block ends well; after an exception nothing is left. TIFF pages and PNG are written as they come;
+    pictures of other formats, and the frames of an animation, are kept until the end. Orientation and size tags are
+    corrected for the frames given. `depth` keeps the frames' depth, or asks for 8 or 16 bits; `quality` is 1 to 100
+    (JPEG, WebP, AVIF; WebP at 100 is lossless); `exclusive` refuses to replace a file; `pages` is how many are to come.
+    `notes` says in a line each what was dropped or reduced. Raises OutputError.
     """
 
     def __init__(
@@ -112,9 +115,12 @@ class ImageSink:
         self._exclusive = exclusive
         self._pages = pages
         self._frames: list[Frame] = []
+        self._canvas: Canvas | None = None
         self._count = 0
+        self._left = 0  # rows to come of the frame that was begun
         self._temporary: Path | None = None
         self._file: BinaryIO | None = None
+        self._png: png.Writer | None = None
         self._tiff: tiff.PageWriter | None = None
 
     def __enter__(self) -> Self:
@@ -139,26 +145,33 @@ class ImageSink:
         finally:
             self._remove()
 
-    def write(self, frame: Frame) -> None:
-        """Add a frame. Raises OutputError where the format cannot hold it at all; a lesser loss is noted."""
-        if fault := size_fault(self._format, frame.width, frame.height):
-            raise OutputError(f"{shown(self.path)}: {fault}")
-        if self._count and self._format != "TIFF" and (frame.seconds is None or self._format not in _ANIMATED):
-            animated = frame.seconds is not None
-            raise OutputError(f"{shown(self.path)}: {can_hold(self._format, animated=animated, pages=2)}.")
-        frame = self._reduced(frame)
-        if not self._count:
-            self._metadata = self._fitting(frame)
-        self._count += 1
-        if self._format != "TIFF":
-            self._frames.append(frame)
-            return
-        if frame.seconds is not None:
-            self._note("TIFF holds no delays between frames: dropped")
+    def write(self, frame: Frame, *, height: int | None = None) -> None:
+        """Add a frame, or the next strip, from top to bottom, of one that is `height` rows high in all.
+
+        Raises OutputError where the format cannot hold it at all; a lesser loss is noted.
+        """
+        first = not self._left
+        if first:
+            self._left = frame.height if height is None else height
+            self._check(frame)
+        strip = self._reduced(frame)
         try:
-            self._write_page(frame)
+            if first:
+                self._begin(strip)
+            self._add(strip)
         except (OSError, ValueError) as error:
             raise self._fault(error) from error
+        self._left -= frame.height
+
+    def _check(self, frame: Frame) -> None:
+        """OutputError where the frame that begins has no place here."""
+        if fault := size_fault(self._format, frame.width, self._left):
+            raise OutputError(f"{shown(self.path)}: {fault}")
+        animated = frame.seconds is not None and self._png is None
+        if self._count and self._format != "TIFF" and not (animated and self._format in _ANIMATED):
+            raise OutputError(f"{shown(self.path)}: {can_hold(self._format, animated=animated, pages=2)}.")
+        if self._format == "TIFF" and frame.seconds is not None:
+            self._note("TIFF holds no delays between frames: dropped")
 
     def _fault(self, error: Exception) -> OutputError:
         if isinstance(error, OSError) and error.strerror:
@@ -188,8 +201,8 @@ class ImageSink:
         return Frame(color, None if alpha is None else to_depth(alpha, depth), frame.seconds)
 
     def _fitting(self, first: Frame) -> Metadata:
-        """The metadata for these pixels in this format; what has no place is noted."""
-        found = self._metadata.for_output(first.width, first.height)
+        """The metadata for the picture that begins so in this format; what has no place is noted."""
+        found = self._metadata.for_output(first.width, self._left)
         held = _HELD[self._format]
         lost = {name for name in ("icc", "exif", "xmp", "iptc", "dpi") if getattr(found, name) and name not in held}
         if found.exif is not None and "exif" in held:
@@ -232,17 +245,33 @@ class ImageSink:
 
     # --- bytes -----------------------------------------------------------------------------------------------------
 
-    def _write_page(self, frame: Frame) -> None:
+    def _begin(self, strip: Frame) -> None:
         assert self._file is not None
-        pixels = _joined(frame)
-        if self._tiff is None:
-            expected = pixels.nbytes * max(1, self._pages)
-            self._tiff = tiff.PageWriter(self._file, metadata=self._metadata, bytes_expected=expected)
-        self._tiff.write(pixels)
+        if not self._count:
+            self._metadata = self._fitting(strip)
+        self._count += 1
+        pixels = _joined(strip)
+        shape = (self._left, *pixels.shape[1:])
+        if self._format == "TIFF":
+            if self._tiff is None:
+                expected = math.prod(shape) * pixels.itemsize * max(1, self._pages)
+                self._tiff = tiff.PageWriter(self._file, metadata=self._metadata, bytes_expected=expected)
+            self._tiff.begin(shape, pixels.dtype)
+        elif self._format == "PNG" and strip.seconds is None:
+            self._png = png.Writer(self._file, shape, pixels.dtype, self._metadata)
+        else:
+            self._canvas = Canvas(self._left)
 
-    def _encoded(self) -> Iterable[bytes]:
-        if self._format == "PNG" and len(self._frames) == 1:
-            return png.encode(_joined(self._frames[0]), self._metadata)
+    def _add(self, strip: Frame) -> None:
+        if self._canvas is None:
+            writer = self._png or self._tiff
+            assert writer is not None
+            writer.write(_joined(strip))
+        elif (frame := self._canvas.add(strip)) is not None:
+            self._frames.append(frame)
+
+    def _encoded(self) -> bytes:
+        """The frames that were kept, by Pillow."""
         buffer = io.BytesIO()  # Pillow does not notice when a disk takes only part of its last block; Python does
         images = [_pillow(frame) for frame in self._frames]
         if self._format == "GIF":
@@ -252,7 +281,7 @@ class ImageSink:
             options |= self._animation()
             options |= {"save_all": True, "append_images": images[1:]}
         images[0].save(buffer, self._format, **options)
-        return [buffer.getvalue()]
+        return buffer.getvalue()
 
     def _options(self) -> dict[str, object]:
         """Pillow's arguments for one picture."""
@@ -314,9 +343,10 @@ class ImageSink:
             raise OutputError(f"{shown(self.path)} cannot be written: there is no picture to write.")
         assert self._file is not None
         assert self._temporary is not None
-        if self._tiff is None:
-            for piece in self._encoded():
-                self._file.write(piece)
+        if self._left:
+            raise ValueError(f"{self._left} of its rows are missing")
+        if self._frames:
+            self._file.write(self._encoded())
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()

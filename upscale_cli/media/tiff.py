@@ -13,6 +13,7 @@ from typing import BinaryIO, Literal
 import cv2
 import numpy as np
 import tifffile
+from isal import isal_zlib
 from PIL import Image
 
 from upscale_cli.media import exif as ifd
@@ -232,7 +233,7 @@ def metadata(file: BinaryIO) -> Metadata:
 
 
 class PageWriter:
-    """Writes pages to an empty file as they come; the first carries the metadata. BigTIFF where 4 GB may not do."""
+    """Writes pages to an empty file as rows come; the first carries the metadata. BigTIFF where 4 GB may not do."""
 
     def __init__(self, file: BinaryIO, *, metadata: Metadata, bytes_expected: int):
         directory: ifd.Directory = {}
@@ -256,26 +257,41 @@ class PageWriter:
         self._link = len(head)  # where the offset of the next directory belongs
         file.write(head + self._pack(self._offset[1], 0))
 
+    def begin(self, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        """A page of H x W x C, C = 1 grey, 2 grey + alpha, 3 RGB, 4 RGB + alpha, uint8 or uint16."""
+        self._shape = shape
+        self._stored = dtype.newbyteorder(self._order)
+        self._rows = max(1, min(shape[0], _STRIP_BYTES // (shape[1] * shape[2] * dtype.itemsize)))
+        self._strips: list[tuple[int, int]] = []  # offset and length of each
+        self._rest = np.empty((0, *shape[1:]), dtype)  # too few rows for a strip
+        self._left = shape[0]
+
     def write(self, pixels: np.ndarray) -> None:
-        """H x W x C, C = 1 grey, 2 grey + alpha, 3 RGB, 4 RGB + alpha, uint8 or uint16. Lossless deflate."""
-        height, width, count = pixels.shape
-        rows = max(1, min(height, _STRIP_BYTES // (width * count * pixels.dtype.itemsize)))
-        offsets, lengths = [], []
-        for top in range(0, height, rows):
-            strip = self._strip(pixels[top : top + rows])
-            offsets.append(self._file.tell())
-            lengths.append(len(strip))
+        """The next rows of the page; with the last of them it is complete. Lossless deflate."""
+        self._left -= len(pixels)
+        pixels = np.concatenate([self._rest, pixels]) if len(self._rest) else pixels
+        stop = len(pixels) if not self._left else len(pixels) // self._rows * self._rows
+        for top in range(0, stop, self._rows):
+            strip = self._packed(pixels[top : min(stop, top + self._rows)])
+            self._strips.append((self._file.tell(), len(strip)))
             self._file.write(strip)
+        self._rest = pixels[stop:].copy()
+        if not self._left:
+            self._end_page()
+
+    def _end_page(self) -> None:
+        height, width, count = self._shape
+        offsets, lengths = zip(*self._strips, strict=True)
         directory = self._first | self._resolved
         directory |= {
             256: self._field(ifd.LONG, width),
             257: self._field(ifd.LONG, height),
-            258: self._field(ifd.SHORT, *[pixels.dtype.itemsize * 8] * count),
+            258: self._field(ifd.SHORT, *[self._stored.itemsize * 8] * count),
             259: self._field(ifd.SHORT, _DEFLATE),
             262: self._field(ifd.SHORT, 2 if count > 2 else 1),
             273: self._field(ifd.LONG8 if self._big else ifd.LONG, *offsets),
             277: self._field(ifd.SHORT, count),
-            278: self._field(ifd.LONG, rows),
+            278: self._field(ifd.LONG, self._rows),
             279: self._field(ifd.LONG, *lengths),
             284: self._field(ifd.SHORT, 1),
             317: self._field(ifd.SHORT, _HORIZONTAL),
@@ -287,13 +303,11 @@ class PageWriter:
         self._append(directory)
         self._first = {}
 
-    def _strip(self, pixels: np.ndarray) -> bytes:
+    def _packed(self, pixels: np.ndarray) -> bytes:
         """Rows as differences from the pixel on the left (TIFF 6.0 section 14), deflated as in PNG."""
         differences = pixels.copy()
         differences[:, 1:] -= pixels[:, :-1]
-        deflate = zlib.compressobj(1, strategy=zlib.Z_RLE)
-        ordered = differences.astype(differences.dtype.newbyteorder(self._order), copy=False)
-        return deflate.compress(ordered.tobytes()) + deflate.flush()
+        return isal_zlib.compress(differences.astype(self._stored, copy=False), 1)
 
     def _append(self, directory: ifd.Directory) -> None:
         at = self._file.tell()
