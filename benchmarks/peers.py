@@ -183,15 +183,20 @@ class Bench:
                 raise CannotRunError(f"it wrote {len(pictures)} of {len(self.case.photos)} pictures")
             return turn, read(pictures[0])
 
-    def compare(self, program: Program) -> None:
-        """The untimed turn: how near its first picture is, or why there is none."""
+    def attempt(self, program: Program) -> tuple[Turn, np.ndarray] | None:
+        """`run`; one that fails, in whatever round, is left out with its reason, and the others go on."""
         try:
-            _, picture = self.run(program)
+            return self.run(program)
         except CannotRunError as reason:
             self.left_out[program.name] = str(reason)
-            return
-        self.agreement[program.name] = min(EQUAL_DB, psnr(picture, self.reference))
-        self.turns[program.name] = []
+            self.turns.pop(program.name, None)
+            return None
+
+    def compare(self, program: Program) -> None:
+        """The untimed turn: how near its first picture is, or why there is none."""
+        if taken := self.attempt(program):
+            self.agreement[program.name] = min(EQUAL_DB, psnr(taken[1], self.reference))
+            self.turns[program.name] = []
 
     def rows(self) -> list[Row]:
         """Of all programs timed so far, in the order of the table."""
@@ -275,10 +280,11 @@ def measure(bench: Bench, programs: Sequence[Program], *, rounds: int, results: 
     """The untimed turn of every program, then the rounds."""
     for program in programs:
         bench.compare(program)
-    running = [program for program in programs if program.name in bench.turns]
     for done in range(1, rounds + 1):
-        for program in running:
-            turn, _ = bench.run(program)
+        for program in programs:
+            if program.name not in bench.turns or not (taken := bench.attempt(program)):
+                continue
+            turn, _ = taken
             bench.turns[program.name].append(turn)
             print(f"{bench.case.model}, round {done}: {program.name} {turn.seconds:.2f} s", file=sys.stderr, flush=True)
             results.keep(bench, done)
