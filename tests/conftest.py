@@ -1,6 +1,7 @@
 """What every test gets: no network beyond this machine, a cache of its own; and where the pictures are."""
 
 import os
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,15 @@ def own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("UPSCALE_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("UPSCALE_MODELS", str(tmp_path_factory.mktemp("models")))
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def interruptible() -> Iterator[None]:
+    """A script starts what runs in its background deaf to Ctrl-C, which the programs of the tests would inherit."""
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(autouse=True, scope="session")
