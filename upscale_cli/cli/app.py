@@ -1,7 +1,11 @@
 """The command `upscale`: joins the commands, sends a path to the default one, and ends every run with an exit code."""
 
+import math
 import os
+import signal
 import sys
+import time
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -83,6 +87,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         # A terminal that knows no Unicode must not end the run.
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where the shell has it ignored
+        signal.signal(signal.SIGINT, _Interrupt())
     try:
         try:
             app(prog_name="upscale")
@@ -96,6 +102,20 @@ def main() -> None:
     except BrokenPipeError:
         _let_go_of_output()
         sys.exit(141)
+
+
+class _Interrupt:
+    """Ctrl-C ends the run; pressed again at once, it does not break into how the run ends and what is said of it."""
+
+    SECONDS = 2.0
+
+    def __init__(self) -> None:
+        self._last = -math.inf
+
+    def __call__(self, _signal: int, _frame: FrameType | None) -> None:
+        before, self._last = self._last, time.monotonic()
+        if self._last - before > self.SECONDS:
+            raise KeyboardInterrupt
 
 
 def _let_go_of_output() -> None:
