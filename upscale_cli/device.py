@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import platform
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from upscale_cli.errors import UsageError
@@ -116,3 +119,41 @@ def list_devices() -> tuple[DeviceInfo, ...]:
     threads = f"{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
     found.append(DeviceInfo("cpu", threads, fastest_precision(device), free_memory_bytes()))
     return tuple(found)
+
+
+def hardware(device: str) -> str:
+    """What a device is called by its maker: `NVIDIA H200`, `AMD EPYC`. Asks torch for CUDA only."""
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.get_device_name(device)
+    if device == "mps":
+        return "Apple GPU"
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
+            names = (line.partition(":")[2].strip() for line in file if line.startswith("model name"))
+            return next(names, "") or platform.machine()
+    except OSError:
+        return platform.processor() or platform.machine()
+
+
+def restart_peak_memory() -> int | None:
+    """Forget how much memory this process once held; what it holds now, or None where the system keeps no such note."""
+    try:
+        # What is free and was not given back would hide what is taken next.
+        ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except (OSError, AttributeError, TypeError):  # not Linux, or not glibc
+        return None
+    return _own_memory("VmRSS")
+
+
+def peak_memory_bytes() -> int | None:
+    """The most memory this process has held since `restart_peak_memory`."""
+    return _own_memory("VmHWM")
+
+
+def _own_memory(field: str) -> int | None:
+    status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    fields = dict(line.split(":", 1) for line in status.splitlines())
+    return int(fields[field].split()[0]) * 1024 if field in fields else None

@@ -32,6 +32,7 @@ from upscale_cli import __version__
 from upscale_cli.errors import InputError, OutputError, UpscaleError, UsageError
 from upscale_cli.evaluate import read_rgb8
 from upscale_cli.manifest import load_manifest, names_file
+from upscale_cli.media.made import made_picture
 from upscale_cli.weights import formats
 from upscale_cli.weights.loading import load_module
 from upscale_cli.weights.sniff import sniff
@@ -146,19 +147,6 @@ def export(request: ExportRequest) -> ExportReport:
         tolerance=TOLERANCE,
         facts=facts,
     )
-
-
-def made_picture(side: int = 64) -> Images:
-    """side x side x 3 in [0, 1]: noise with the 1/f spectrum of photographs, and edges; the same everywhere."""
-    noise = np.random.default_rng(0).standard_normal((side, side, 3))
-    frequency = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None])[..., None]
-    field = np.fft.irfft2(
-        np.fft.rfft2(noise, axes=(0, 1)) / np.maximum(frequency, 1 / side), s=(side, side), axes=(0, 1)
-    )
-    image = 0.5 + 0.15 * field / field.std()
-    image[side // 4 : side // 2, side // 3 :] += 0.3
-    image[:, side // 2] -= 0.4
-    return image.clip(0, 1).astype(np.float32)
 
 
 def _photograph(path: Path) -> Images:

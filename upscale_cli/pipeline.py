@@ -68,6 +68,9 @@ class JobResult:
     error: str | None = None
     in_pixels: int = 0
     out_pixels: int = 0
+    reading_seconds: float = 0.0
+    """Of `seconds`; what is left beside this and writing is enlarging."""
+    writing_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +139,8 @@ class _Work:
             error=None if self.error is None else _message(self.error),
             in_pixels=self.in_pixels,
             out_pixels=self.out_pixels,
+            reading_seconds=self.reading.seconds,
+            writing_seconds=self.writing.seconds,
         )
 
 

@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from upscale_cli import __version__
+from upscale_cli.cli.bench import bench
 from upscale_cli.cli.devices import devices
 from upscale_cli.cli.evaluate import evaluate
 from upscale_cli.cli.models import app as models
@@ -62,6 +63,7 @@ app = typer.Typer(
 app.command("run", cls=CommandWithAliases)(run)
 app.command()(train)
 app.command("eval")(evaluate)
+app.command()(bench)
 app.add_typer(models, name="models")
 app.command(hidden=True)(export)  # another name of `upscale models export`
 app.command()(devices)

@@ -4,21 +4,28 @@ Results go to standard output, progress and errors to standard error. Names are 
 and never read as markup. Reads and decides nothing.
 """
 
+from upscale_cli.render.bench import BenchStatus, benched, seams
+from upscale_cli.render.figure import check_figure, draw_bench
 from upscale_cli.render.pictures import HeaderBar, RunDisplay, planned, ran
 from upscale_cli.render.scores import EvaluationBar, TrainingBar, evaluation, training, write_scores
 from upscale_cli.render.screen import WIDE, devices, error, seconds, warning
 
 __all__ = [
     "WIDE",
+    "BenchStatus",
     "EvaluationBar",
     "HeaderBar",
     "RunDisplay",
     "TrainingBar",
+    "benched",
+    "check_figure",
     "devices",
+    "draw_bench",
     "error",
     "evaluation",
     "planned",
     "ran",
+    "seams",
     "seconds",
     "training",
     "warning",
