@@ -103,7 +103,7 @@ class Row:
     operations_per_second: float
     """Of the network, tiles that overlap counted as often as they were done."""
     share: float | None
-    """Of the rate the machine reaches in this precision; None for a formula, and where that rate is not known."""
+    """Of the rate the machine reaches in this precision; None where that is not known."""
     psnr: float | None
     """dB to the picture that torch makes in fp32; infinite for an equal one, None where that cannot be made."""
     notes: tuple[str, ...] = ()
@@ -250,7 +250,7 @@ class _Bench:
         places = {name: place for place, name in enumerate(self.operations)}
         rows = [
             replace(row, share=row.operations_per_second / rates[row.precision].per_second)
-            if row.operations_per_second and row.precision in rates
+            if row.precision in rates
             else row
             for row in sorted(self.rows, key=lambda row: (places[row.model], -row.in_megapixels_per_second))
         ]

@@ -5,6 +5,7 @@ Decides nothing that `jobs` decides and prints nothing.
 """
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from upscale_cli import findings
 from upscale_cli.engines import Engine, open_engine
 from upscale_cli.errors import OutputError
 from upscale_cli.jobs import Item, Plan, decide, without_name
@@ -149,20 +151,21 @@ def run(work: RunRequest | Plan, *, opener: Opener = open_engine, tell: Callable
 
 
 def forecast(plan: Plan, *, opener: Opener = open_engine) -> dict[Path, Forecast]:
-    """What every picture still to be made would take: by what the journals say of these networks here, else by a
-    short trial. Downloads and writes nothing; raises what `opener` raises.
+    """What every picture still to be made would take: by what `upscale bench` found of these networks on this machine,
+    else by the journals, else by a short trial. Downloads and writes nothing; raises what `opener` raises.
     """
     network = replace(plan.request.network, offline=True)
     networks, journals = _Networks(network, opener), plan.journals()
     found: dict[Path, Forecast] = {}
     for stages, items in _groups(plan):
         upscaler, trial = networks.upscaler(stages), None
+        bench = functools.cache(functools.partial(networks.seconds_per_pixel, stages))  # asked once for a tile size
         for item in items:
             if not item.info:
                 continue
             streamed = item.job is not None and item.job.format in STREAMED
             cost = upscaler.cost(item.info.height, item.info.width, streamed=streamed)
-            rate = journals[item.folder].seconds_per_pixel(networks.label(stages)) or trial
+            rate = bench(cost.tile_px) or journals[item.folder].seconds_per_pixel(networks.label(stages)) or trial
             rate = trial = rate or _trial(upscaler)
             pixels = item.info.height * item.info.width * item.info.frames
             found[item.source] = Forecast(cost.tiles * item.info.frames, cost.tile_px, rate * pixels, cost.bytes)
@@ -190,6 +193,19 @@ class _Networks:
         engines = [self._engine(stage) for stage in stages]
         first, names = engines[0], " + ".join(engine.name for engine in engines)
         return f"{names} on {first.device} in {first.precision} by {first.backend}"
+
+    def seconds_per_pixel(self, stages: Sequence[Network], tile_px: int) -> float | None:
+        """How long an input pixel takes by what `upscale bench` found here, if it did for all of them."""
+        total, area = 0.0, 1
+        for engine in map(self._engine, stages):
+            rate = findings.seconds_per_pixel(
+                engine.name, engine.device, backend=engine.backend, precision=engine.precision, tile_px=tile_px
+            )
+            if rate is None:
+                return None
+            total += rate * area
+            area *= engine.scale**2
+        return total
 
     def _engine(self, network: Network) -> Engine:
         if network not in self._engines:

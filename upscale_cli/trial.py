@@ -115,7 +115,7 @@ class Trial:
         Raises InferenceError if one of them fails.
         """
         turn = self._run([self._job(files[index % len(files)], folder, index) for index in range(self._images)])
-        if not self.turns:
+        if not self.turns and self._images == 1:
             self._images = max(1, min(MOST_IMAGES, int(seconds / turn.seconds)))
             if self._images > 1:  # one picture alone shows nothing of what runs beside the network
                 return self.turn(files, folder, seconds=seconds)

@@ -58,13 +58,13 @@ def benched(report: "BenchReport", *, as_json: bool) -> None:
     console = _console()
     rates = ", ".join(f"{rate.precision} {_giga(rate.per_second)} ({rate.backend})" for rate in report.rates)
     console.print(Text(report.machine))
-    console.print(Text(f"3 x 3 convolutions of 64 channels reach, in GFLOP/s: {rates}"))
+    console.print(Text(f"convolutions of 64 channels, GFLOP/s: {rates}"))
     for model in dict.fromkeys(row.model for row in report.rows):
         rows = [row for row in report.rows if row.model == model]
         operations = report.operations_per_pixel[model] / 1e6
-        asked = f", {operations:.3g} MFLOP a pixel" if operations else ""
         console.print()
-        console.print(Text.assemble((shown(model), "bold"), f"  {report.pictures[model]}{asked}"))
+        about = f"  {report.pictures[model]}, {operations:.3g} MFLOP a pixel"
+        console.print(Text.assemble((shown(model), "bold"), about))
         console.print(_bench_table(rows))
         for row in rows:
             for note in row.notes:

@@ -1,0 +1,490 @@
+"""A bench measures what a run would do, keeps what it found, and shows it; seams are those that tiles make."""
+
+import io
+import json
+import math
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from nearest_engine import NearestEngine
+from PIL import Image
+from rich.console import Console
+from torch import Tensor, nn
+from typer.testing import CliRunner, Result
+
+from upscale_cli import bench as verb
+from upscale_cli import findings, render, seams, trial, yardstick, zoo
+from upscale_cli.bench import BenchReport, BenchRequest, Row, Skipped
+from upscale_cli.cli.app import app
+from upscale_cli.engines import open_engine
+from upscale_cli.errors import OutputError, UpscaleError, UsageError
+from upscale_cli.media.made import made_picture
+from upscale_cli.render import bench as rendered
+from upscale_cli.trial import Setting, Stages
+from upscale_cli.yardstick import Rate, Yardstick, memory_growth, operations_per_pixel
+
+QUICK = {"models": ("lightweight-x2",), "precisions": ("fp32",), "device": "cpu", "seconds": 0.01}
+
+
+@pytest.fixture(autouse=True)
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Findings of its own, and as little to compute as there can be."""
+    monkeypatch.setenv("UPSCALE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(yardstick, "DEPTH", 1)
+    monkeypatch.setattr(yardstick, "CPU_SIDE_PX", 32)
+    monkeypatch.setattr(yardstick, "SECONDS", 0.001)
+    monkeypatch.setattr(verb, "_LEAST_HEIGHT", 64)
+    monkeypatch.setattr(verb, "_MOST_HEIGHT", 64)
+
+
+def request(**settings: object) -> BenchRequest:
+    return BenchRequest(**{**QUICK, **settings})  # type: ignore[arg-type]
+
+
+Opener = Callable[..., NearestEngine]
+
+
+@pytest.fixture
+def engines(monkeypatch: pytest.MonkeyPatch) -> Callable[[Opener], None]:
+    """Put what a test makes in place of the engines."""
+
+    def use(opener: Opener) -> None:
+        monkeypatch.setattr(trial, "open_engine", opener)
+
+    return use
+
+
+# --- what is measured --------------------------------------------------------------------------------------------
+
+
+def test_a_network_in_two_precisions() -> None:
+    told: list[str] = []
+    report = verb.bench(request(precisions=("fp32", "bf16"), tiles=(0, 48)), tell=told.append)
+    assert not report.interrupted
+    assert report.skipped == report.notes == ()
+    assert {(row.precision, row.tile_px) for row in report.rows} == {
+        (precision, tile) for precision in ("fp32", "bf16") for tile in (96, 48)
+    }
+    speeds = [row.in_megapixels_per_second for row in report.rows]
+    assert speeds == sorted(speeds, reverse=True)
+    for row in report.rows:
+        assert (row.model, row.scale, row.backend) == ("lightweight-x2", 2, "torch")
+        assert row.out_megapixels_per_second == pytest.approx(4 * row.in_megapixels_per_second)
+        assert row.images_per_second == pytest.approx(row.in_megapixels_per_second * 1e6 / (64 * 96))
+        through = (row.stages.infer + row.stages.blend) / 1e6
+        assert row.frames_720p == pytest.approx(1 / (through * 1280 * 720), rel=0.5)  # medians of sums, sums of medians
+        assert row.frames_720p == pytest.approx(row.frames_1080p * 2.25)
+        assert min(row.stages.decode, row.stages.infer, row.stages.blend, row.stages.encode) >= 0
+        assert row.first_seconds > 0
+        assert row.share is not None
+        assert row.share > 0
+        assert row.psnr is not None
+        assert row.psnr == math.inf if row.precision == "fp32" else 45 < row.psnr < 90
+    assert [rate.precision for rate in report.rates] == ["fp32", "bf16"]
+    assert told[0] == "lightweight-x2 by torch in fp32: first picture"
+
+
+def test_what_was_found_is_remembered_and_estimates_go_by_it(tmp_path: Path) -> None:
+    from upscale_cli import jobs
+    from upscale_cli.request import NetworkOptions, RunRequest
+    from upscale_cli.run import forecast
+
+    (row,) = verb.bench(request()).rows
+    (found,) = findings.known("lightweight-x2", "cpu")
+    assert (found.backend, found.precision, found.tile_px) == ("torch", "fp32", 96)
+    assert found.seconds_per_pixel == pytest.approx(1 / (row.frames_720p * 1280 * 720))
+    assert (found.first_seconds, found.bytes) == (row.first_seconds, row.memory_bytes)
+
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
+    network = NetworkOptions(model="lightweight", device="cpu", precision="fp32", backend="torch")
+    for scale, rates in (("_x2", 1), ("_x4", 1)):
+        wanted = RunRequest(inputs=(str(tmp_path / "a.png"),), output=tmp_path / scale, network=network)
+        estimate = forecast(jobs.plan(wanted))[tmp_path / "a.png"]
+        assert estimate.seconds == pytest.approx(rates * found.seconds_per_pixel * 40 * 30)
+
+
+def test_waiting_for_the_engine_is_inference_and_nothing_else(engines: Callable[[Opener], None]) -> None:
+    engines(lambda *_, **__: NearestEngine(before=lambda _: time.sleep(0.02)))
+    (row,) = verb.bench(request(tiles=(48,))).rows
+    tiles = 2 * 3  # of 48 px, on 64 x 96
+    assert row.stages.infer >= tiles * 0.02 / (64 * 96 / 1e6)
+    assert row.stages.bottleneck == "infer"
+    assert row.tile_px == 48
+
+
+def test_tiles_that_overlap_count_as_often_as_they_are_done(engines: Callable[[Opener], None]) -> None:
+    made: list[NearestEngine] = []
+    engines(lambda *_, **__: made.append(NearestEngine(before=lambda _: time.sleep(0.01))) or made[-1])
+    report = verb.bench(request(tiles=(48,)))
+    (row,) = report.rows
+    picture = made[0].shapes[:6]
+    done = sum(height * width for _, height, width, _ in picture)
+    assert done > 64 * 96
+    operations = report.operations_per_pixel["lightweight-x2"] * done
+    assert row.operations_per_second < operations / (len(picture) * 0.01)
+    assert row.operations_per_second > operations / (len(picture) * 1.0)
+
+
+def test_what_cannot_run_is_told_and_the_rest_goes_on() -> None:
+    report = verb.bench(request(models=("lightweight-x2", "realesr-general", "bicubic"), precisions=("fp32", "int8")))
+    assert {row.model for row in report.rows} == {"lightweight-x2", "bicubic-x2"}
+    reasons = {(each.setting.model, each.setting.precision): each.reason for each in report.skipped}
+    assert "int8" in reasons["lightweight-x2", "int8"]
+    assert "weights" in reasons["realesr-general-x4", "fp32"]
+    (formula,) = [row for row in report.rows if row.model == "bicubic-x2"]
+    assert formula.psnr == math.inf
+
+
+def test_an_engine_that_breaks_on_the_way_is_told(engines: Callable[[Opener], None]) -> None:
+    def opener(*_: object, precision: str, **__: object) -> NearestEngine:
+        engine = NearestEngine(precision=precision, always=True)
+        engine._broken = lambda _: precision == "bf16" and len(engine.shapes) > 1
+        return engine
+
+    engines(opener)
+    report = verb.bench(request(precisions=("fp32", "bf16")))
+    assert [row.precision for row in report.rows] == ["fp32"]
+    ((setting, reason),) = [(each.setting, each.reason) for each in report.skipped]
+    assert setting == Setting("lightweight-x2", "torch", "bf16", 0)
+    assert "no usable picture" in reason
+
+
+def test_one_that_is_fast_gets_all_turns_of_many_pictures(
+    engines: Callable[[Opener], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "MOST_IMAGES", 5)
+    engine = NearestEngine()
+    engines(lambda *_, **__: engine)
+    (row,) = verb.bench(request(seconds=1000)).rows
+    assert row.turns == 3
+    assert len(engine.shapes) == 1 + 1 + 3 * 5  # to warm up, to learn how long it takes, and the turns
+
+
+def test_one_that_is_slow_gets_one_turn(engines: Callable[[Opener], None]) -> None:
+    engines(lambda *_, **__: NearestEngine(before=lambda _: time.sleep(0.01)))
+    (row,) = verb.bench(request(seconds=0.001)).rows
+    assert row.turns == 1
+
+
+def test_an_interrupted_bench_keeps_what_it_found(
+    engines: Callable[[Opener], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "MOST_IMAGES", 1)
+
+    def opener(*_: object, precision: str, **__: object) -> NearestEngine:
+        engine = NearestEngine(precision=precision)
+
+        def interrupt(_: object) -> None:
+            if precision == "bf16" and len(engine.shapes) == 2:  # the first picture, the first turn
+                raise KeyboardInterrupt
+
+        engine._before = interrupt
+        return engine
+
+    engines(opener)
+    report = verb.bench(request(models=("lightweight-x2", "bicubic"), precisions=("fp32", "bf16"), seconds=1000))
+    assert report.interrupted
+    assert {row.precision for row in report.rows} == {"fp32", "bf16"}
+    assert {row.model for row in report.rows} == {"lightweight-x2"}
+    assert len(findings.known("lightweight-x2", "cpu")) == 2
+
+
+def test_a_cache_that_cannot_be_written_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(findings, "remember", full)
+    report = verb.bench(request())
+    assert len(report.rows) == 1
+    assert "no space left" in report.notes[0]
+
+
+def test_photographs_of_the_user(photos: list[Path], tmp_path: Path) -> None:
+    report = verb.bench(request(photos=photos[0].parent))
+    assert report.pictures == {"lightweight-x2": "the middle of 8 photographs, at most 96 x 64"}
+    with pytest.raises(UsageError, match="holds no picture"):
+        verb.bench(request(photos=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"seconds": 0}, "measures nothing"),
+        ({"seconds": float("nan")}, "measures nothing"),
+        ({"tiles": (-1,)}, "--tile -1"),
+        ({"precisions": ("fp64",)}, "--precision fp64"),
+    ],
+)
+def test_what_cannot_be_meant(settings: dict[str, object], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        request(**settings)
+
+
+def test_names_nobody_knows() -> None:
+    with pytest.raises(UsageError, match="lightweigt"):
+        verb.bench(request(models=("lightweigt",)))
+
+
+# --- the yardstick -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["lightweight/x2", "improved/x4"])
+def test_operations_are_those_of_the_convolutions(name: str) -> None:
+    variant = zoo.find(name)
+    total = 0
+
+    def count(layer: nn.Conv2d, _: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal total
+        total += 2 * output.numel() * math.prod(layer.kernel_size) * layer.in_channels // layer.groups
+
+    module = variant.build().to("meta")
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.register_forward_hook(count)
+    module(torch.rand(1, 3, 128, 128, device="meta"))
+    assert operations_per_pixel(variant) == total / 128**2
+
+
+def test_operations_of_edsr_by_hand() -> None:
+    body = 3 * 64 + (2 * 16 + 1) * 64 * 64 + 64 * 256 + 4 * 64 * 3  # 3 x 3, the last of them on the large picture
+    means = 3 * 3 * (1 + 4)
+    assert operations_per_pixel(zoo.find("edsr/x2")) == 2 * (9 * body + means)
+
+
+def test_rates_are_the_best_of_all_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([0.2, 0.4, 0.1, 0.4])
+    monkeypatch.setattr(yardstick, "_best_seconds", lambda _: next(times))
+    stick = Yardstick(torch.device("cpu"), ("fp32", "bf16", "int8"))
+    operations = 2 * 64 * 64 * 9 * 32 * 32
+    stick.measure()
+    stick.measure()
+    assert stick.rates["fp32"].backend == "torch"
+    assert stick.rates["fp32"].per_second == pytest.approx(operations / 0.1)
+    assert stick.rates["bf16"].per_second == pytest.approx(operations / 0.4)
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux keeps note of it")
+def test_memory_growth_is_the_peak_and_of_its_own_time() -> None:
+    for megabytes in (60, 30):
+        with memory_growth(torch.device("cpu")) as grown:
+            held = np.ones(megabytes * 125_000)
+            del held
+        assert 0.95 * megabytes * 1e6 < (grown() or 0) < (megabytes + 20) * 1e6
+
+
+def test_the_made_picture_is_one_of_any_shape() -> None:
+    picture = made_picture(48, 80)
+    assert picture.shape == (48, 80, 3)
+    assert picture.min() >= 0
+    assert picture.max() <= 1
+    assert 0.1 < picture.std() < 0.4
+
+
+# --- seams -------------------------------------------------------------------------------------------------------
+
+
+def test_seams_vanish_with_the_margin(spices: np.ndarray) -> None:
+    engine = open_engine("lightweight", 2, device="cpu", precision="fp32", backend="torch")
+    thin, enough = seams.measure(engine, spices, [0, engine.margin])
+    assert (thin.overlap_px, enough.overlap_px) == (seams.RAMP_PX, 2 * engine.margin + seams.RAMP_PX)
+    assert thin.worst > 3
+    assert not thin.enough
+    assert enough.worst < 0.01
+    assert enough.beyond == 0
+    assert enough.enough
+
+
+def test_a_network_that_looks_at_one_pixel_has_no_seams(spices: np.ndarray) -> None:
+    assert [seam.worst for seam in seams.measure(NearestEngine(), spices, [0, 4])] == [0, 0]
+
+
+@pytest.mark.parametrize("margin", [0, 4, 16, 40])
+def test_three_tiles_fill_the_picture_that_seams_are_measured_on(margin: int) -> None:
+    from upscale_cli.tiles import plan
+
+    side, length = seams.side_of(margin)
+    grid = plan(length, length, tile_px=side, margin=margin)
+    assert grid.rows.starts == (0, side - seams.overlap_of(margin), 2 * (side - seams.overlap_of(margin)))
+
+
+def test_seams_of_the_command() -> None:
+    result = upscale("--seams", "-m", "lightweight", "--overlap", "8", "--overlap", "20", "-d", "cpu")
+    assert result.exit_code == 0
+    lines = [line.split() for line in result.output.splitlines()]
+    assert lines[0][:1] == ["lightweight-x2"]
+    assert [line[:6] for line in lines[2:]] == [[f"{o}", "px", f"{m}", "px", "96", "px"] for o, m in ((8, 0), (20, 6))]
+    assert lines[2][-1] == "seams"
+    assert lines[3][-1] == "used"
+    found = json.loads(upscale("--seams", "-m", "lightweight", "--overlap", "20", "--json", "-d", "cpu").output)
+    assert found["seams"]["lightweight-x2"][0]["worst"] < 0.01
+
+
+def test_seams_need_tiles_and_a_photograph_that_holds_them(tmp_path: Path) -> None:
+    Image.new("RGB", (50, 50)).save(tmp_path / "small.png")
+    with pytest.raises(UsageError, match="needs a photograph of 248 x 248"):
+        verb.measure_seams(request(photos=tmp_path / "small.png"), overlaps=(20,))
+
+
+# --- on the screen -----------------------------------------------------------------------------------------------
+
+
+def upscale(*words: str) -> Result:
+    result = CliRunner().invoke(app, ["bench", *words])
+    if isinstance(result.exception, UpscaleError):
+        raise result.exception
+    return result
+
+
+def row(backend: str, precision: str, speed: float, psnr: float | None, **stages: float) -> Row:
+    times = Stages(**({"decode": 0.01, "infer": 0.8 / speed, "blend": 0.02, "encode": 0.1234} | stages))
+    through = (times.infer + times.blend) / 1e6
+    return Row(
+        model="improved-x2",
+        scale=2,
+        backend=backend,
+        precision=precision,
+        tile_px=256,
+        stages=times,
+        in_megapixels_per_second=speed,
+        out_megapixels_per_second=4 * speed,
+        images_per_second=speed / 0.1536,
+        frames_720p=1 / through / (1280 * 720),
+        frames_1080p=1 / through / (1920 * 1080),
+        turns=3,
+        spread=0.034,
+        first_seconds=12.3,
+        memory_bytes=1_234_000_000,
+        operations_per_second=1e11,
+        share=0.785,
+        psnr=psnr,
+        notes=("out of memory 1x, went on with tiles of 128 px",) if backend == "torch" else (),
+    )
+
+
+REPORT = BenchReport(
+    machine="AMD EPYC 7B13 64-Core Processor, 64 cores; upscale 0.1.0, torch 2.13.0, openvino 2026.4.1",
+    pictures={"improved-x2": "a made picture of 480 x 320"},
+    operations_per_pixel={"improved-x2": 1_196_928.0},
+    rates=(Rate("fp32", 5.1e11, "torch"), Rate("bf16", 1e12, "openvino")),
+    rows=(
+        row("openvino", "bf16", 131.5, 56.123),
+        row("openvino", "fp32", 1.25, 99.9, encode=9.0),
+        row("torch", "fp32", 0.0312, math.inf),
+    ),
+    skipped=(
+        Skipped(Setting("improved-x2", "torch", "int8", 0), "Precision [int8] is unknown."),
+        Skipped(Setting("improved-x2", "torch", "int8", 64), "Precision [int8] is unknown."),
+    ),
+    notes=("the cache cannot be written",),
+    interrupted=True,
+)
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_table_fits_the_screen(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = io.StringIO()
+    console = Console(file=shown, force_terminal=True, width=width, highlight=False, color_system=None)
+    monkeypatch.setattr(rendered, "_console", lambda: console)
+    render.benched(REPORT, as_json=False)
+    lines = shown.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    assert "…" not in shown.getvalue()
+    words = [re.split(r"  +", line.strip()) for line in lines]
+    first = next(index for index, line in enumerate(words) if line[0] == "openvino bf16")
+    assert words[first][1:] == ["132", "856", "41.6", "12 s", "78%", "0.0100", "0.0200"]
+    assert words[first + 1] == ["256 px", "526", "3%", "18.5", "1.2 GB", "56.1", "0.00608", "* 0.123"]
+    assert "not measured: improved-x2 by torch in int8, improved-x2 by torch in int8 with tiles of 64 px" in (
+        " ".join(shown.getvalue().split())
+    )
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_the_bottleneck_is_marked(capsys: pytest.CaptureFixture[str]) -> None:
+    render.benched(REPORT, as_json=False)
+    output = capsys.readouterr().out
+    marked = re.findall(r"\* [\d.]+", output)
+    assert marked == ["* 0.123", "* 9.00", "* 25.6"]
+    assert "equal" in output
+    assert "torch fp32: out of memory 1x, went on with tiles of 128 px" in output
+
+
+def test_json_holds_all_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    render.benched(REPORT, as_json=True)
+    output = capsys.readouterr().out
+    assert "Infinity" not in output
+    found = json.loads(output)
+    assert found["rows"][0]["bottleneck"] == "encode"
+    assert found["rows"][0]["psnr"] == 56.123
+    assert (found["rows"][2]["psnr"], found["rows"][2]["equals_fp32"]) == (None, True)
+    assert found["skipped"][1]["setting"]["tile_px"] == 64
+    assert found["rates"][1] == {"precision": "bf16", "per_second": 1e12, "backend": "openvino"}
+
+
+@pytest.mark.parametrize(
+    ("value", "words"), [(0.0, "0"), (0.012345, "0.0123"), (0.999, "0.999"), (1.234, "1.23"), (1234.5, "1,234")]
+)
+def test_figures_have_three_digits(value: float, words: str) -> None:
+    assert rendered.figure(value) == words
+
+
+def test_a_drawing(tmp_path: Path) -> None:
+    render.draw_bench(REPORT, tmp_path / "bench.svg")
+    drawn = (tmp_path / "bench.svg").read_text("utf-8")
+    widths = [int(width) for width in re.findall(r'<rect x="\d+" y="\d+" width="(\d+)"', drawn)]
+    assert len(widths) == 3
+    assert widths[1] == pytest.approx(widths[0] * 1.25 / 131.5, abs=1)
+    assert widths[2] == 1
+    assert "openvino bf16, 256 px" in drawn
+    assert "132, 78% of the rate, 56.1 dB" in drawn
+
+    render.draw_bench(REPORT, tmp_path / "bench.PNG")
+    with Image.open(tmp_path / "bench.PNG") as image:
+        pixels = np.asarray(image.convert("RGB"))
+    assert pixels.shape[1] == 2 * 960
+    blue = (pixels == (0x00, 0x77, 0xBB)).all(axis=2)
+    assert blue.sum(axis=1).max() == 2 * widths[0]
+    (tmp_path / "folder.svg").mkdir()
+    with pytest.raises(OutputError, match="cannot be written"):
+        render.draw_bench(REPORT, tmp_path / "folder.svg")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--figure", "a.jpg"), "must end in .png or .svg"),
+        (("--figure", "nowhere/a.png"), "no folder nowhere"),
+        (("--figure", "a.png", "--seams"), "times nothing"),
+    ],
+)
+def test_a_drawing_that_cannot_be_is_refused_before_anything_is_measured(words: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        upscale(*words)
+
+
+def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    common = ("-m", "lightweight-x2,bicubic", "-d", "cpu", "--engine", "torch", "--precision", "fp32")
+    result = upscale(*common, "--seconds", "0.01", "--figure", "bench.svg")
+    assert result.exit_code == 0
+    assert result.output.count("torch fp32") == 2
+    assert (tmp_path / "bench.svg").exists()
+    result = upscale("-m", "lightweight", "--precision", "int8", "--engine", "torch", "-d", "cpu", "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.output)["rows"] == []
+    assert upscale("--forget").output == "2 findings forgotten.\n"
+    assert upscale("--forget").output == "0 findings forgotten.\n"
+
+
+def test_ctrl_c_ends_the_command_with_130(engines: Callable[[Opener], None]) -> None:
+    def interrupted(*_: object, **__: object) -> NearestEngine:
+        raise KeyboardInterrupt
+
+    engines(interrupted)
+    assert upscale("-m", "lightweight", "--engine", "torch", "-d", "cpu").exit_code == 130
