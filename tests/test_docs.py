@@ -134,11 +134,44 @@ def _agreement(decibels: float) -> str:
     return "equal" if decibels == 100 else f"{decibels:.1f}"
 
 
+def scale_tables() -> str:
+    """What benchmarks/scale.py measured, from its JSON."""
+    path = BENCHMARKS / "results" / "scale.json"
+    return _scale_tables(json.loads(path.read_text("utf-8"))) if path.exists() else "Not measured yet."
+
+
+def _scale_tables(result: dict[str, Any]) -> str:
+    machine = result["machine"]
+    lines = [
+        f"`{result['model']}` x{result['scale']} to {result['format'].upper()}; {result['date']}, {machine['cpu']}, "
+        f"{machine['threads']} threads, commit {machine['commit']}, {result['rounds']} rounds, starting takes "
+        f"{result['start_seconds']:.2f} s:",
+        "",
+        "| MP in | MP out | s | s / MP | to the smallest | CPU s | peak MB | file MB |",
+        "|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row in result["pictures"]:
+        lines.append(
+            f"| {row['megapixels']:.1f} | {row['out_megapixels']:.0f} | {row['seconds']:.1f} | "
+            f"{row['seconds_per_megapixel']:.3f} | {row['to_smallest']:.2f} | {row['cpu_seconds']:.1f} | "
+            f"{row['peak_mb']:.0f} | {row['file_mb']:.0f} |"
+        )
+    if many := result["files"]:
+        resident = many["resident_mb"]
+        lines += [
+            "",
+            f"{many['files']:,} files: {many['files_per_second']:.1f} a second; {resident[0]:.0f} MB in memory after a "
+            f"tenth of them, {resident[-1]:.0f} MB at the end.",
+        ]
+    return "\n".join(lines)
+
+
 GENERATED = (
     (README, "models", models_table),
     (README, "map", code_map),
     (BENCHMARKS / "README.md", "speed", speed_tables),
     (BENCHMARKS / "README.md", "peers", peers_tables),
+    (BENCHMARKS / "README.md", "scale", scale_tables),
 )
 
 

@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 import threading
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -16,7 +17,7 @@ from pictures import display_p3, exif, frame, photo, psnr, ramp, read, write
 from PIL import Image
 
 from upscale_cli.errors import OutputError
-from upscale_cli.media import tiff
+from upscale_cli.media import png, tiff
 from upscale_cli.media.encode import EXTENSIONS, ImageSink, can_hold, size_fault
 from upscale_cli.media.frame import Frame
 from upscale_cli.media.image import FORMATS, probe
@@ -81,13 +82,49 @@ def test_other_libraries_read_16_bits_exactly(tmp_path: Path) -> None:
 
 
 def test_large_pictures_are_written_in_several_pieces(tmp_path: Path) -> None:
-    """More than one filtered block in PNG, more than one strip in TIFF; a noisy row each, so that none hides."""
+    """More than one filtered block in PNG, more than one strip in TIFF; every row is noise, so that none hides."""
     pixels = np.random.default_rng(0).integers(0, 65536, (1500, 2000, 3)).astype(np.uint16)
     for name in ("a.png", "a.tif"):
         write(tmp_path / name, Frame(pixels))
         (found,), _, _ = read(tmp_path / name)
         assert np.array_equal(found.color, pixels)
         assert np.array_equal(np.asarray(cv2.imread(str(tmp_path / name), cv2.IMREAD_UNCHANGED))[..., ::-1], pixels)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp", "avif", "bmp", "gif"])
+@pytest.mark.parametrize("depth", [8, 16])
+@pytest.mark.parametrize("alpha", [False, True])
+def test_written_by_strips_or_whole_it_is_one_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, depth: int, alpha: bool
+) -> None:
+    """Strips of any height, those of a TIFF of another; with all metadata the format holds."""
+    monkeypatch.setattr(tiff, "_STRIP_BYTES", 60 * 4 * 2 * 4)
+    monkeypatch.setattr(png, "_CACHED_BYTES", 1000)
+    given = frame(depth=depth, alpha=alpha)
+    metadata = Metadata(icc=display_p3(), exif=exif(), xmp=b"<x:xmpmeta/>", dpi=(300.0, 200.0))
+    whole_notes = write(tmp_path / f"whole.{suffix}", given, metadata=metadata)
+    with ImageSink(tmp_path / f"strips.{suffix}", format=EXTENSIONS[suffix], metadata=metadata) as sink:
+        for top, stop in pairwise([0, 1, 8, 9, 30, given.height]):
+            cover = None if given.alpha is None else given.alpha[top:stop]
+            sink.write(Frame(given.color[top:stop], cover), height=given.height)
+    (whole,), of_whole, _ = read(tmp_path / f"whole.{suffix}")
+    (found,), of_found, _ = read(tmp_path / f"strips.{suffix}")
+    assert sink.notes == whole_notes
+    assert of_found == of_whole
+    assert probe(tmp_path / f"strips.{suffix}").height == given.height
+    assert np.array_equal(found.color, whole.color)
+    assert (found.alpha is None) == (whole.alpha is None)
+    assert found.alpha is None or np.array_equal(found.alpha, whole.alpha)
+    if suffix in LOSSLESS and not (alpha and suffix == "bmp"):
+        assert np.array_equal(found.color, to_depth(given.color, depth if suffix in DEEP else 8))
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
+def test_a_picture_with_rows_missing_gets_no_name(tmp_path: Path, suffix: str) -> None:
+    sink = ImageSink(tmp_path / f"a.{suffix}", format=EXTENSIONS[suffix], metadata=Metadata())
+    with pytest.raises(OutputError, match="10 of its rows are missing"), sink:
+        sink.write(frame(), height=55)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_16_to_8_bits_rounds_exactly_and_back_is_exact() -> None:

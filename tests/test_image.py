@@ -33,6 +33,12 @@ from upscale_cli.media.pixels import upright
 from upscale_cli.media.sniff import avif_depth
 
 
+@pytest.fixture(autouse=True)
+def bands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pictures of these tests are small: they are converted by bands all the same."""
+    monkeypatch.setattr("upscale_cli.media.pixels._BAND_PIXELS", 130)
+
+
 def same(found: np.ndarray | None, want: np.ndarray) -> bool:
     return found is not None and np.array_equal(found, want)
 

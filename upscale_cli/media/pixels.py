@@ -9,6 +9,7 @@ from PIL import Image, ImageCms
 from upscale_cli.media.metadata import icc_space, srgb_profile
 
 GREY_MODES = {"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"}
+_BAND_PIXELS = 1_000_000  # converted at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +69,17 @@ def from_pillow(image: Image.Image, icc: bytes | None) -> Pixels:
         return _sixteen_grey(image)
     transparent = image.has_transparency_data
     grey = image.mode in GREY_MODES
-    image = image.convert(("LA" if grey else "RGBA") if transparent else ("L" if grey else "RGB"))
-    array = np.array(image)
-    if array.ndim == 2:
-        array = array[..., None]
-    if not transparent:
-        return Pixels(array, None)
-    return Pixels(np.ascontiguousarray(array[..., :-1]), np.ascontiguousarray(array[..., -1]))
+    mode = ("LA" if grey else "RGBA") if transparent else ("L" if grey else "RGB")
+    color = np.empty((image.height, image.width, 1 if grey else 3), np.uint8)
+    alpha = np.empty(color.shape[:2], np.uint8) if transparent else None
+    rows = max(1, _BAND_PIXELS // image.width)
+    for top in range(0, image.height, rows):  # whole, they would be in memory three times
+        stop = min(image.height, top + rows)
+        band = np.asarray(image.crop((0, top, image.width, stop)).convert(mode)).reshape(stop - top, image.width, -1)
+        color[top:stop] = band[..., : color.shape[2]]
+        if alpha is not None:
+            alpha[top:stop] = band[..., -1]
+    return Pixels(color, alpha)
 
 
 def _sixteen_grey(image: Image.Image) -> Pixels:
