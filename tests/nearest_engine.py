@@ -18,6 +18,8 @@ class NearestEngine:
 
     backend = "numpy"
     in_flight = 1
+    remark = ""
+    coarse = False
 
     def __init__(
         self,
@@ -43,6 +45,7 @@ class NearestEngine:
         self.multiple_of = multiple_of
         self.tileable = tileable
         self.device = device
+        self.tile_px = 256 if device == "cpu" else 1024
         self.precision = precision
         self.shapes: list[tuple[int, ...]] = []
         self.made: list[NearestEngine] = []

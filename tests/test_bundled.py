@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from upscale_cli import zoo
-from upscale_cli.engines import open_engine
+from upscale_cli.engines import BACKENDS, open_engine
 from upscale_cli.evaluate import EvalRequest, evaluate, make_pair
 from upscale_cli.manifest import Entry, load_manifest
 from upscale_cli.media.frame import Frame
@@ -60,10 +60,11 @@ def test_every_declared_precision_gives_the_same_picture(entry: Entry, spices: n
 
 
 @each
-def test_sixteen_bits_come_through_bf16(entry: Entry) -> None:
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_sixteen_bits_come_through_bf16(entry: Entry, backend: str) -> None:
     """A slow gradient, whose steps are finer than bf16 tells apart, is no staircase."""
     ramp = np.linspace(40_000, 44_000, 128).astype(np.uint16)
-    upscaler = Upscaler([open_engine(entry.name, precision="bf16")])
+    upscaler = Upscaler([open_engine(entry.name, precision="bf16", backend=backend)])
     picture = upscaler.enlarge(Frame(np.tile(ramp[None, :, None], (32, 1, 3))), 32 * entry.scale, 128 * entry.scale)
     inside = picture.color[16 * entry.scale, 16 * entry.scale : -16 * entry.scale].astype(int)
     assert np.abs(np.diff(inside, axis=0)).max() < 65536 / 512, "half a step of eight bits"

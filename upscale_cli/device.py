@@ -5,7 +5,9 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import sys
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +26,20 @@ class DeviceInfo:
     precision: str
     """What `--precision auto` uses there."""
     memory_bytes: int
+
+
+def is_cpu(name: str = "auto") -> bool:
+    """Whether `pick` would give the CPU. Asks torch only where there may be anything else."""
+    return name == "cpu" or (name == "auto" and not _may_have_accelerator()) or pick(name).type == "cpu"
+
+
+def _may_have_accelerator() -> bool:
+    """False where neither the machine nor the installed torch can have one."""
+    if version("torch").endswith("+cpu"):
+        return False
+    if sys.platform == "linux":
+        return any(map(os.path.exists, ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")))  # NVIDIA's, WSL's, AMD's
+    return True
 
 
 def pick(name: str = "auto") -> torch.device:

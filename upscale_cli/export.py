@@ -5,17 +5,13 @@ picture at two sizes. Refuses to give a file its final name before that. All but
 `Model`: any height and width in, [0, 1] out, fp32.
 """
 
-import contextlib
 import importlib
 import importlib.util
 import json
-import logging
 import os
-import sys
 import tempfile
 import textwrap
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -24,15 +20,17 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from safetensors import safe_open
-from torch import Tensor, nn
+from torch import nn
 
 from upscale_cli import __version__
+from upscale_cli.engines import graph
+from upscale_cli.engines.graph import EXAMPLE
 from upscale_cli.errors import InputError, OutputError, UpscaleError, UsageError
 from upscale_cli.evaluate import read_rgb8
 from upscale_cli.manifest import load_manifest, names_file
 from upscale_cli.media.made import made_picture
+from upscale_cli.model import Picture
 from upscale_cli.weights import formats
 from upscale_cli.weights.loading import load_module
 from upscale_cli.weights.sniff import sniff
@@ -47,8 +45,6 @@ TOLERANCE = 1e-4
 ONNX_OPSET = 18
 """The oldest that PyTorch writes without converting, so that most programs read it."""
 CHECK_SIZES = ((64, 48), (17, 23))
-# Odd and prime, so that every padding a network does is part of the graph; two pictures, or the batch becomes fixed.
-EXAMPLE = (2, 3, 37, 43)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,23 +86,6 @@ class ExportReport:
     tolerance: float
     facts: Mapping[str, str]
     """What the file says of itself: name, variant, scale, margin, licence, attribution."""
-
-
-class Picture(nn.Module):
-    """The network as `Model` runs it: N x 3 x H x W in [0, 1] to N x 3 x sH x sW in [0, 1], any H and W."""
-
-    def __init__(self, network: nn.Module, variant: Variant) -> None:
-        super().__init__()
-        self.network = network
-        self.scale = variant.scale
-        self.multiple_of = variant.multiple_of
-
-    def forward(self, lr: Tensor) -> Tensor:
-        height, width = lr.shape[-2:]
-        if self.multiple_of > 1:
-            lr = F.pad(lr, (0, -width % self.multiple_of, 0, -height % self.multiple_of), mode="replicate")
-        sr = self.network(lr)[..., : height * self.scale, : width * self.scale]
-        return sr.clamp(0, 1)
 
 
 def export(request: ExportRequest) -> ExportReport:
@@ -200,7 +179,7 @@ def _made(
 ) -> tuple[Check, ...]:
     """Write the file, open it again, and compare. OutputError if any of that fails."""
     try:
-        with _quiet():
+        with graph.quiet():
             way.write(picture, facts, path)
             run = way.open(path)
             checks = tuple(_compared(run, picture, photo, height, width) for height, width in CHECK_SIZES)
@@ -244,19 +223,6 @@ def _publish(made: list[Path], targets: tuple[Path, ...]) -> None:
         for target in placed:
             target.unlink(missing_ok=True)
         raise
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Exporters warn of their own parts that will go, and of libraries they could use and that are not here."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
 
 
 # --- the formats -------------------------------------------------------------------------------------------------
@@ -342,25 +308,16 @@ def _open_onnx(path: Path) -> Run:
 
 
 def _write_openvino(picture: Picture, facts: dict[str, str], path: Path) -> None:
-    openvino = _openvino()
-    model = openvino.convert_model(picture, example_input=torch.rand(EXAMPLE), input=[openvino.PartialShape("?,3,?,?")])
-    model.inputs[0].set_names({"lr"})
-    model.outputs[0].set_names({"sr"})
+    model = graph.trace(picture)
     for key, value in facts.items():
         model.set_rt_info(value, ["upscale", key])
-    openvino.save_model(model, path, compress_to_fp16=False)
+    graph.library().save_model(model, path, compress_to_fp16=False)
 
 
 def _open_openvino(path: Path) -> Run:
     # By itself it computes in bf16 or fp16 where the processor can.
-    model = _openvino().Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    model = graph.library().Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return lambda lr: model(lr)[0]
-
-
-def _openvino() -> ModuleType:
-    # On import it would report home without a question asked; it does not where its reporter cannot be imported.
-    sys.modules.setdefault("openvino_telemetry", None)  # pyright: ignore[reportArgumentType]
-    return _imported("openvino")
 
 
 def _imported(package: str) -> ModuleType:

@@ -5,6 +5,7 @@ that the blocks a network folds begin at the same pixels in every tile.
 """
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -63,6 +64,23 @@ class Model:
         return Model(self.name, self.variant, self._source, device=self.device, precision=precision)
 
 
+class Picture(nn.Module):
+    """The network as `Model` runs it: N x 3 x H x W in [0, 1] to N x 3 x sH x sW in [0, 1], any H and W."""
+
+    def __init__(self, network: nn.Module, variant: Variant) -> None:
+        super().__init__()
+        self.network = network
+        self.scale = variant.scale
+        self.multiple_of = variant.multiple_of
+
+    def forward(self, lr: Tensor) -> Tensor:
+        height, width = lr.shape[-2:]
+        if self.multiple_of > 1:
+            lr = F.pad(lr, (0, -width % self.multiple_of, 0, -height % self.multiple_of), mode="replicate")
+        sr = self.network(lr)[..., : height * self.scale, : width * self.scale]
+        return sr.clamp(0, 1)
+
+
 def load_model(
     model: str | Path,
     *,
@@ -90,14 +108,25 @@ def load_mixture(
     precision: str = "auto",
     offline: bool = False,
 ) -> Model:
-    """Two models as one network, every weight (1 - share) x first + share x second: 0 is the first, 1 the second.
-
-    After Wang et al., Deep Network Interpolation, arXiv:1811.10515; `share` is the alpha of ESRGAN's net_interp.
-    Raises what `load_model` raises, and UsageError for two that are not one network with other weights.
-    """
+    """Two models as one network, as `load_network` mixes them, ready to run. Raises what that raises."""
     where = devices.pick(device)
-    name, variant, module = load_module(first, scale, offline=offline)
-    other_name, other, source = load_module(second, scale, offline=offline)
+    name, variant, module = load_network((first, second), share, scale=scale, offline=offline)
+    return Model(name, variant, module, device=where, precision=precision)
+
+
+def load_network(
+    models: Sequence[str | Path], share: float | None, *, scale: float | None = None, offline: bool = False
+) -> tuple[str, Variant, nn.Module]:
+    """Name, variant and module (CPU, fp32, eval mode) of one model, or of two mixed.
+
+    With a `share` every weight is (1 - share) x first + share x second: 0 is the first, 1 the second. After Wang et
+    al., Deep Network Interpolation, arXiv:1811.10515; `share` is the alpha of ESRGAN's net_interp. Raises what
+    `load_model` raises, and UsageError for two that are not one network with other weights.
+    """
+    name, variant, module = load_module(models[0], scale, offline=offline)
+    if share is None:
+        return name, variant, module
+    other_name, other, source = load_module(models[1], scale, offline=offline)
     if _kind(variant, module) != _kind(other, source):
         raise UsageError(
             f"{name} is {variant.name} and {other_name} is {other.name}: weights of different networks cannot be "
@@ -112,7 +141,7 @@ def load_mixture(
             for key, value in module.state_dict().items()
         }
     )
-    return Model(f"{name}:{other_name}:{share}", variant, module, device=where, precision=precision)
+    return f"{name}:{other_name}:{share}", variant, module
 
 
 def choose_precision(variant: Variant, device: torch.device, wanted: str) -> str:

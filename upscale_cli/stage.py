@@ -14,8 +14,6 @@ from upscale_cli.errors import InferenceError, NonFiniteOutputError, OutOfMemory
 from upscale_cli.strips import Rows
 from upscale_cli.tiles import RAMP_PX, Blend, Depth, Floats, Pixels, Plan, Tile, plan, smallest_tile
 
-CPU_TILE_PX = 256  # what a layer makes of it stays in the caches
-ACCELERATOR_TILE_PX = 1024  # large enough to fill any device; more would only cost memory
 _OVERLAP_SHARE = 6  # an automatic tile is at least 6 overlaps wide: margins then cost less than (6 / 5)^2
 _MOST_BATCH = 16
 _LUMA = np.array([[0.299], [0.587], [0.114]], np.float32)  # BT.601, full range
@@ -86,12 +84,11 @@ class Stage:
         self._budget = engine.available_bytes() // 2
         self._tile_px = tile_px or self._automatic_tile(overlap)
         self._batch = batch
-        self._wide: Engine | None = None
+        self._twin: Engine | None = None
 
     def _automatic_tile(self, overlap: int) -> int:
         """Large enough that margins cost little, small enough for the caches and the memory."""
-        best = CPU_TILE_PX if self.engine.device == "cpu" else ACCELERATOR_TILE_PX
-        side = max(best, _OVERLAP_SHARE * overlap)
+        side = max(self.engine.tile_px, _OVERLAP_SHARE * overlap)
         while side > self._smallest and self.engine.tile_bytes(side, side) > self._budget:
             side = max(self._smallest, side // 2)
         return side
@@ -148,14 +145,15 @@ class Stage:
         """
         scale, channels, done, ticks = self.engine.scale, source.shape[2], 0, 0
         height, width = source.height * scale, source.width * scale
-        self.effort = Effort(precision=self.engine.precision, backend=self.engine.backend)
+        engine = self._wide() if self.engine.coarse and dtype == np.uint16 else self.engine
+        self.effort = Effort(precision=engine.precision, backend=engine.backend)
         while done < height:
             top = self._first_needed(done)
             grid = self.plan(source.height - top, source.width)
             self.effort = replace(self.effort, tile_px=grid.tile_px, remarks=self._remarks(grid))
             blend, made, begun = Blend(grid, scale=scale, channels=channels, dtype=dtype), top * scale, ticks
             try:
-                for tile, pixels, ended in self._tiles(source, grid, top):
+                for tile, pixels, ended in self._tiles(engine, source, grid, top):
                     strip = blend.add(tile, pixels if channels == 3 else pixels @ _LUMA)
                     if ended:
                         ticks = begun + ended
@@ -174,13 +172,13 @@ class Stage:
         multiple = self.engine.multiple_of
         return max(0, done // self.engine.scale - self._margin) // multiple * multiple
 
-    def _tiles(self, source: Rows, grid: Plan, top: int) -> Iterator[tuple[Tile, Floats, int]]:
+    def _tiles(self, engine: Engine, source: Rows, grid: Plan, top: int) -> Iterator[tuple[Tile, Floats, int]]:
         """Every tile enlarged, a batch at a time; with the last of each batch, tiles done so far, else 0."""
         self._check_room(grid)
         tiles, size, done = list(grid), self.batch_for(grid), 0
         batches = (tiles[first : first + size] for first in range(0, len(tiles), size))
-        for batch, lr, asked in _ahead(self.engine, ((batch, _cut(source, grid, batch, top)) for batch in batches)):
-            sr, redone = self._answer(lr, asked)
+        for batch, lr, asked in _ahead(engine, ((batch, _cut(source, grid, batch, top)) for batch in batches)):
+            sr, redone = self._answer(engine, lr, asked)
             self.effort = replace(self.effort, redone=self.effort.redone + redone)
             done += len(batch)
             for pixels, tile in zip(sr, batch, strict=True):
@@ -195,19 +193,24 @@ class Stage:
         if not engine.tileable and engine.device == "cpu" and engine.tile_bytes(height, width) > 2 * self._budget:
             raise OutOfMemoryError(f"{engine.name} needs more than is free for {width} x {height} pixels.")
 
-    def _answer(self, lr: Tiles, asked: Callable[[], Floats]) -> tuple[Floats, int]:
+    def _answer(self, engine: Engine, lr: Tiles, asked: Callable[[], Floats]) -> tuple[Floats, int]:
         """A batch that was submitted, enlarged, and how many of its tiles had to be redone in fp32."""
         try:
-            return _checked(self.engine, lr, asked()), 0
+            return _checked(engine, lr, asked()), 0
         except (NonFiniteOutputError, _BlackTileError) as error:
-            if self.engine.precision == "fp32":
-                raise _broken(self.engine) from error
-        if self._wide is None:
-            self._wide = self.engine.in_precision("fp32")
+            if engine.precision == "fp32":
+                raise _broken(engine) from error
+        wide = self._wide()
         try:
-            return _checked(self._wide, lr, self._wide.infer(lr)), len(lr)
+            return _checked(wide, lr, wide.infer(lr)), len(lr)
         except (NonFiniteOutputError, _BlackTileError) as error:
-            raise _broken(self._wide) from error
+            raise _broken(wide) from error
+
+    def _wide(self) -> Engine:
+        """The engine's twin in fp32."""
+        if self._twin is None:
+            self._twin = self.engine.in_precision("fp32")
+        return self._twin
 
 
 class _BlackTileError(InferenceError):

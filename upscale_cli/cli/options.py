@@ -24,7 +24,7 @@ ALIASES = {
 """Other names of an option; an empty list leaves only the value, which is then a path."""
 
 Precision = Literal["auto", "fp32", "fp16", "bf16"]
-Backend = Literal["auto", "torch"]
+Backend = Literal["auto", "torch", "openvino"]
 Depth = Literal["keep", "8", "16"]
 Collision = Literal["rename", "skip", "error"]
 

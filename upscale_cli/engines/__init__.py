@@ -1,12 +1,17 @@
-"""How a network runs fast: one engine a file, one interface. torch is imported when an engine is opened."""
+"""How a network runs fast: one engine a file, one interface. torch is imported when an engine needs it."""
 
+from dataclasses import replace
 from pathlib import Path
 
+from upscale_cli import device as devices
 from upscale_cli.engines.compose import Ensemble, SelfEnsemble
-from upscale_cli.engines.interface import Engine, Tiles
+from upscale_cli.engines.interface import Engine, Floats, Tiles
+from upscale_cli.errors import UsageError
 from upscale_cli.networks import Combination
 
-__all__ = ["Engine", "Ensemble", "SelfEnsemble", "Tiles", "open_engine"]
+__all__ = ["BACKENDS", "Engine", "Ensemble", "Floats", "SelfEnsemble", "Tiles", "open_engine"]
+
+BACKENDS = ("torch", "openvino")
 
 
 def open_engine(
@@ -20,21 +25,38 @@ def open_engine(
 ) -> Engine:
     """The engine for a model, or for several as one; see `load_model` for what can be named and what is raised.
 
-    UsageError also where models that are to make one picture differ in scale, or those to be mixed in their network.
+    `backend` is one of BACKENDS, or `auto`: OpenVINO on a CPU, torch elsewhere and for what OpenVINO cannot run; an
+    engine's `remark` says why it is not the fastest. UsageError for a backend that cannot run it and was asked for by
+    name, where models that are to make one picture differ in scale, or those to be mixed in their network.
     """
-    from upscale_cli.engines.eager import EagerEngine
-    from upscale_cli.model import load_mixture, load_model
-
+    if backend not in ("auto", *BACKENDS):
+        raise UsageError(f"There is no engine {backend!r}. Choose auto, {', '.join(BACKENDS)}.")
     wanted = Combination.of(model)
-    if wanted.share is not None:
-        first, second = wanted.models
-        engine: Engine = EagerEngine(
-            load_mixture(first, second, wanted.share, scale=scale, device=device, precision=precision, offline=offline)
-        )
-    else:
-        members = [
-            EagerEngine(load_model(name, scale=scale, device=device, precision=precision, offline=offline))
-            for name in wanted.models
-        ]
-        engine = members[0] if len(members) == 1 else Ensemble(members)
+    alone = [Combination((name,)) for name in wanted.models] if wanted.share is None else [replace(wanted, tta=False)]
+    members = [_open(each, scale, device, precision, backend, offline=offline) for each in alone]
+    engine = members[0] if len(members) == 1 else Ensemble(members)
     return SelfEnsemble(engine) if wanted.tta else engine
+
+
+def _open(
+    network: Combination, scale: float | None, device: str, precision: str, backend: str, *, offline: bool
+) -> Engine:
+    from upscale_cli.engines.graph import BackendError, UnfitError, open_graph
+    from upscale_cli.engines.openvino import OpenVINOEngine
+
+    remark = ""
+    if backend == "openvino" and not devices.is_cpu(device):
+        raise UsageError(f"The engine openvino runs on CPUs, not on {device}. Use --engine torch, or --device cpu.")
+    if backend == "openvino" or (backend == "auto" and devices.is_cpu(device)):
+        try:
+            return OpenVINOEngine(open_graph(network, scale, offline=offline), precision=precision)
+        except BackendError as error:
+            if backend != "auto":
+                raise
+            remark = "" if isinstance(error, UnfitError) else f"{error} torch runs it instead, slower."
+    from upscale_cli.engines.eager import EagerEngine
+    from upscale_cli.model import Model, load_network
+
+    where = devices.pick(device)
+    name, variant, module = load_network(network.models, network.share, scale=scale, offline=offline)
+    return EagerEngine(Model(name, variant, module, device=where, precision=precision), remark=remark)

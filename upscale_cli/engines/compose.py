@@ -33,6 +33,9 @@ class Ensemble:
         self.device = first.device
         self.precision = "/".join(dict.fromkeys(member.precision for member in members))
         self.backend = "/".join(dict.fromkeys(member.backend for member in members))
+        self.coarse = any(member.coarse for member in members)
+        self.remark = " ".join(dict.fromkeys(filter(None, (member.remark for member in members))))
+        self.tile_px = min(member.tile_px for member in members)
 
     def infer(self, tiles: Tiles) -> Floats:
         """N x H x W x 3 to N x sH x sW x 3 in [0, 1]; see Engine."""
@@ -78,6 +81,9 @@ class SelfEnsemble:
         self.device = engine.device
         self.precision = engine.precision
         self.backend = engine.backend
+        self.coarse = engine.coarse
+        self.remark = engine.remark
+        self.tile_px = engine.tile_px
 
     def infer(self, tiles: Tiles) -> Floats:
         """N x H x W x 3 to N x sH x sW x 3 in [0, 1]; see Engine."""

@@ -12,6 +12,8 @@ from upscale_cli.engines.interface import Floats, Tiles, unit_floats
 from upscale_cli.model import DTYPES, Model
 from upscale_cli.zoo import Variant
 
+_CPU_TILE_PX = 256  # what a layer makes of it stays in the caches
+_ACCELERATOR_TILE_PX = 1024  # large enough to fill any device; more would only cost memory
 _PROBE_PX = 128  # no less: networks that look through windows fill smaller pictures up to one
 
 
@@ -20,8 +22,9 @@ class EagerEngine:
 
     backend = "torch"
     in_flight = 1
+    coarse = False  # networks keep their ends in fp32
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, *, remark: str = "") -> None:
         self.model = model
         self.name = model.name
         self.scale = model.variant.scale
@@ -31,6 +34,8 @@ class EagerEngine:
         self.tileable = model.variant.tileable
         self.device = str(model.device)
         self.precision = model.precision
+        self.remark = remark
+        self.tile_px = _CPU_TILE_PX if model.device.type == "cpu" else _ACCELERATOR_TILE_PX
 
     def infer(self, tiles: Tiles) -> Floats:
         """N x H x W x 3 to N x sH x sW x 3 in [0, 1]; see Engine."""

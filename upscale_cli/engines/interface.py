@@ -35,6 +35,12 @@ class Engine(Protocol):
     """`fp32`, `bf16`, `fp16` or `int8`; `bf16/fp32` where members differ."""
     backend: str
     """What runs it: `torch`, `openvino`; `openvino/torch` where members differ."""
+    remark: str
+    """Why this engine and not a faster one, for the user; mostly empty."""
+    coarse: bool
+    """True where pictures come out with few more than 8 significant bits: those of 16 bits are for its fp32 twin."""
+    tile_px: int
+    """Side of the tiles it is fastest with, as far as there is memory."""
     in_flight: int
     """Batches to submit before the first is asked for; 1 where asking is what runs it."""
 
@@ -48,7 +54,8 @@ class Engine(Protocol):
     def submit(self, tiles: Tiles) -> Callable[[], Floats]:
         """Begin, and return what waits for the end and gives and raises what `infer` does; to be asked in turn.
 
-        `tiles` must stay as they are until then. What was not asked for, because an earlier one failed, is lost.
+        `tiles` must stay as they are until then, and what is given stays until `in_flight` more are submitted. What
+        was not asked for, because an earlier one failed, is lost.
         """
         ...
 

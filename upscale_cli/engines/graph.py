@@ -1,0 +1,231 @@
+"""A network as a graph that needs torch no more: traced once, kept in the cache, known by the weights it holds.
+
+Owns what is kept (the graph in fp32 as OpenVINO's IR, and the facts an engine must know of its network), where, and
+when it is out of date. Imports torch only to trace.
+"""
+
+import atexit
+import contextlib
+import functools
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import json
+import logging
+import shutil
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import upscale_cli
+from upscale_cli.errors import UsageError
+from upscale_cli.manifest import load_manifest, names_file
+from upscale_cli.networks import Combination
+from upscale_cli.weights import source
+from upscale_cli.weights.download import sha256_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
+PACKAGE = "openvino"
+# Odd and prime, so that every padding a network does is part of the graph; two pictures, or the batch becomes fixed.
+EXAMPLE = (2, 3, 37, 43)
+PROOF = (40, 56)
+TOLERANCE = 1e-3
+"""Largest difference to torch, both in fp32: a quarter of an 8-bit step."""
+_FILES = ("graph.xml", "graph.bin", "facts.json")
+
+
+class BackendError(UsageError):
+    """This engine cannot run this network here; another may."""
+
+
+class UnfitError(BackendError):
+    """By its nature, so that nothing is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What an engine must know of a network without building it; see `zoo.Variant`."""
+
+    name: str
+    """Of the weights: a row of the manifest, a file, or a mixture of two."""
+    variant: str
+    scale: int
+    margin: int
+    exact: bool
+    multiple_of: int
+    precisions: tuple[str, ...]
+    live_values: float
+    """Values alive at the worst layer, per input pixel."""
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """A traced network: float32 N x 3 x H x W in [0, 1] in, N x 3 x sH x sW out, not clamped."""
+
+    facts: Facts
+    identity: str
+    """Of the weights: the sha256 of their file, or what makes a mixture of two."""
+    xml: Path
+
+
+def library() -> ModuleType:
+    """The OpenVINO package. BackendError where it is not installed or does not load."""
+    # On import it would report home without a question asked; it does not where its reporter cannot be imported.
+    sys.modules.setdefault("openvino_telemetry", None)  # pyright: ignore[reportArgumentType]
+    try:
+        return importlib.import_module(PACKAGE)
+    except ImportError as error:
+        reason = "is not installed" if importlib.util.find_spec(PACKAGE) is None else f"does not load: {error}"
+        raise BackendError(
+            f"The engine openvino {reason}. Run `pip install {PACKAGE}`, or use --engine torch."
+        ) from error
+
+
+def open_graph(network: Combination, scale: float | None = None, *, offline: bool = False) -> Graph:
+    """The graph of one model, or of two whose weights are mixed: from the cache, else traced and kept there.
+
+    Raises what loading the weights raises; BackendError where it cannot be traced, UnfitError for networks that are no
+    plain graph: formulas, those that must see the whole picture, those of other packages.
+    """
+    identity = _identity(network, scale, offline)
+    folder = source.cache_path() / "graphs" / _key(identity)
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return _read(folder, identity)
+    return _traced(network, scale, identity, folder, offline)
+
+
+def _identity(network: Combination, scale: float | None, offline: bool) -> str:
+    """Which weights these are, verified to be so. Those that a row names come from where they lie, or the network."""
+    found = []
+    for model in network.models:
+        if names_file(model):
+            if not Path(model).is_file():
+                raise UnfitError(f"{model} is no file.")
+            found.append(f"{Path(model).stem}:{sha256_of(Path(model))}")
+            continue
+        entry = load_manifest().find(str(model), scale)
+        if entry.status == "formula":
+            raise UnfitError(f"{entry.name} is a formula.")
+        source.locate(entry, offline=offline)
+        found.append(f"{entry.name}:{entry.sha256}")
+    return "+".join(found) + ("" if network.share is None else f":{network.share}")
+
+
+@functools.cache
+def _code() -> str:
+    """What else a graph depends on: the networks' source, and the library that wrote it."""
+    digest = hashlib.sha256(importlib.metadata.version(PACKAGE).encode())
+    package = Path(upscale_cli.__file__).parent
+    for path in sorted((*(package / "zoo").rglob("*.py"), package / "model.py", Path(__file__))):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _key(identity: str) -> str:
+    return hashlib.sha256(f"{identity} {_code()}".encode()).hexdigest()[:32]
+
+
+def _read(folder: Path, identity: str) -> Graph:
+    xml, weights, facts = (folder / name for name in _FILES)
+    known: dict[str, Any] = json.loads(facts.read_text(encoding="utf-8"))
+    if weights.stat().st_size != known.pop("weights_bytes") or known.pop("identity") != identity:
+        raise ValueError(folder)
+    known["precisions"] = tuple(known["precisions"])
+    return Graph(Facts(**known), identity, xml)
+
+
+def _traced(network: Combination, scale: float | None, identity: str, folder: Path, offline: bool) -> Graph:
+    """Trace it, keep it in `folder`, or where that cannot be written, in a folder that goes with this process."""
+    from upscale_cli.engines.eager import live_values_per_pixel
+    from upscale_cli.model import Picture, load_network
+
+    name, variant, module = load_network(network.models, network.share, scale=scale, offline=offline)
+    if not variant.tileable or variant.name.startswith("spandrel/"):
+        raise UnfitError(f"{variant.name} is no plain graph.")
+    model = _proven(Picture(module, variant).eval().requires_grad_(False), variant.name)
+    facts = Facts(
+        name,
+        variant.name,
+        variant.scale,
+        variant.margin,
+        variant.exact,
+        variant.multiple_of,
+        tuple(variant.dtypes),
+        live_values_per_pixel(variant),
+    )
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{folder.name}.", suffix=".part"))
+    except OSError:
+        part = folder = _passing_folder()
+    xml, weights, note = (part / file for file in _FILES)
+    library().save_model(model, xml, compress_to_fp16=False)
+    known = {**asdict(facts), "weights_bytes": weights.stat().st_size, "identity": identity}
+    note.write_text(json.dumps(known), encoding="utf-8")
+    if part != folder:
+        shutil.rmtree(folder, ignore_errors=True)  # of what could not be read
+        try:
+            part.rename(folder)
+        except OSError:  # another process was first, with the same
+            shutil.rmtree(part, ignore_errors=True)
+    return _read(folder, identity)
+
+
+def trace(picture: "nn.Module") -> Any:
+    """The `openvino.Model` of a picture-to-picture module: any N, H and W, fp32, its ends called `lr` and `sr`."""
+    import torch
+
+    openvino = library()
+    with quiet():
+        model = openvino.convert_model(
+            picture, example_input=torch.rand(EXAMPLE), input=[openvino.PartialShape("?,3,?,?")]
+        )
+    model.inputs[0].set_names({"lr"})
+    model.outputs[0].set_names({"sr"})
+    return model
+
+
+def _proven(picture: "nn.Module", name: str) -> Any:
+    """The graph of `picture`, seen to give the same picture. BackendError where there is none."""
+    import torch
+
+    lr = torch.rand((1, 3, *PROOF), generator=torch.Generator().manual_seed(0))
+    try:
+        model = trace(picture)
+        run = library().Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        found = torch.from_numpy(run(lr.numpy())[0])
+    except RuntimeError as error:  # the library has no other
+        reason = str(error).strip().splitlines()[-1]
+        raise BackendError(f"openvino cannot run {name}: {reason}") from error
+    with torch.inference_mode():
+        apart = (found - picture(lr)).abs().max().item()
+    if not apart <= TOLERANCE:  # as NaN is not
+        raise BackendError(f"openvino gives another picture of {name}: {apart:.1e} apart.")
+    return model
+
+
+def _passing_folder() -> Path:
+    folder = tempfile.mkdtemp(prefix="upscale-graph-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Tracing warns of everything that a traced graph fixes; what it fixed is seen by comparing pictures."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

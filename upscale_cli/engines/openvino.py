@@ -1,0 +1,175 @@
+"""OpenVINO: the fastest engine on CPUs, and one that starts without torch once a network is in the cache.
+
+Owns compiling a graph for the tiles it is given, one shape a time, and the requests that run it. Integers go in and
+the conversion, the clamping and the check for NaN are part of the graph.
+"""
+
+import contextlib
+import functools
+import importlib
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from upscale_cli import device as devices
+from upscale_cli.engines.graph import BackendError, Graph, library
+from upscale_cli.engines.interface import Floats, Tiles
+from upscale_cli.errors import InferenceError, NonFiniteOutputError, OutOfMemoryError, UsageError
+
+PRECISIONS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
+_TILE_PX = 512  # all sizes from 64 on take as long for a pixel; a larger one has less margin to do twice
+_MOST_SHAPES = 4  # compiled at a time: pictures of a folder are of few sizes, and each shape holds the weights again
+
+
+class OpenVINOEngine:
+    """A Graph behind the Engine interface, on the CPU."""
+
+    backend = "openvino"
+    device = "cpu"
+    tileable = True
+    remark = ""
+    tile_px = _TILE_PX
+    in_flight = 2  # while one is being computed, the one before is blended
+
+    def __init__(self, graph: Graph, *, precision: str = "auto") -> None:
+        """UsageError for a precision that the network or this processor is not fit for."""
+        facts = graph.facts
+        self.graph = graph
+        self.name = facts.name
+        self.scale = facts.scale
+        self.margin = facts.margin
+        self.exact = facts.exact
+        self.multiple_of = facts.multiple_of
+        self.precision = _choose(graph, precision)
+        self.coarse = self.precision != "fp32"  # the last layer too is computed in it
+        self._compiled: OrderedDict[tuple[object, ...], _Compiled] = OrderedDict()
+
+    def infer(self, tiles: Tiles) -> Floats:
+        """N x H x W x 3 to N x sH x sW x 3 in [0, 1]; see Engine."""
+        return self.submit(tiles)().copy()
+
+    def submit(self, tiles: Tiles) -> Callable[[], Floats]:
+        """Begins in threads of the library; see Engine."""
+        key = (tiles.shape, tiles.dtype)
+        if key in self._compiled:
+            self._compiled.move_to_end(key)
+        else:
+            while len(self._compiled) >= _MOST_SHAPES:
+                self._compiled.popitem(last=False)
+            self._compiled[key] = _Compiled(self.graph, self.precision, tiles, requests=self.in_flight)
+        return self._compiled[key].submit(tiles)
+
+    def tile_bytes(self, height: int, width: int) -> int:
+        """What lives at the worst layer, in the precision of the run, and the fp32 tiles that come out."""
+        out = 3 * 4 * self.scale**2 * self.in_flight
+        return height * width * int(self.graph.facts.live_values * _BYTES[self.precision] + out)
+
+    def available_bytes(self) -> int:
+        """Free memory of the machine."""
+        return devices.free_memory_bytes()
+
+    def in_precision(self, precision: str) -> "OpenVINOEngine":
+        """The same network in another precision."""
+        return OpenVINOEngine(self.graph, precision=precision)
+
+
+class _Compiled:
+    """The graph compiled for tiles of one shape, and the requests that take turns."""
+
+    def __init__(self, graph: Graph, precision: str, tiles: Tiles, *, requests: int) -> None:
+        self.name, self.precision, self.shape = graph.facts.name, precision, tiles.shape
+        threads = os.environ.get("OMP_NUM_THREADS", "")  # as every other library here takes it
+        settings = {
+            "INFERENCE_PRECISION_HINT": PRECISIONS[precision],
+            "NUM_STREAMS": "1",  # all threads on one tile: the least memory, and no slower
+            **({"INFERENCE_NUM_THREADS": threads} if threads.isdigit() and int(threads) else {}),
+        }
+        with _ours(f"{self.name} for tiles of {tiles.shape[2]} x {tiles.shape[1]}"):
+            compiled = _core().compile_model(_whole_way(graph, tiles), "CPU", settings)
+            self._requests = [compiled.create_infer_request() for _ in range(requests)]
+        self._held: list[Tiles | None] = [None] * requests  # what they read: nothing else may keep it
+        self._next = 0
+
+    def submit(self, tiles: Tiles) -> Callable[[], Floats]:
+        turn, self._next = self._next, (self._next + 1) % len(self._requests)
+        request = self._requests[turn]
+        with _ours(self.name):
+            request.wait()  # of a tile that nobody asked for
+            self._held[turn] = lr = np.ascontiguousarray(tiles)
+            request.set_input_tensor(library().Tensor(lr, shared_memory=True))
+            request.start_async()
+        return functools.partial(self._result, request)
+
+    def _result(self, request: Any) -> Floats:
+        with _ours(self.name):
+            request.wait()
+            # The request keeps its memory for the tile after next.
+            sr, mean = (request.get_output_tensor(index).data for index in (0, 1))
+        if not np.isfinite(mean):
+            raise NonFiniteOutputError(f"{self.name} gave NaN or infinity in {self.precision}.")
+        return sr
+
+
+@contextlib.contextmanager
+def _ours(what: str) -> Iterator[None]:
+    """The library's errors, which have one type, as those of the pipeline."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError) or "alloc" in str(error):
+            raise OutOfMemoryError(f"There is no memory for {what}.") from error
+        reason = str(error).strip().splitlines()[-1]
+        raise InferenceError(f"OpenVINO cannot run {what}: {reason}. Use --engine torch.") from error
+
+
+@functools.cache
+def _core() -> Any:
+    return library().Core()
+
+
+def capabilities() -> frozenset[str]:
+    """Number formats this processor computes in: `FP32`, `BF16`, `INT8` ..."""
+    return frozenset(_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+
+
+def _choose(graph: Graph, wanted: str) -> str:
+    sound = graph.facts.precisions
+    if wanted == "auto":
+        return "bf16" if "bf16" in sound and "BF16" in capabilities() else "fp32"
+    if wanted not in PRECISIONS:
+        raise UsageError(f"Precision {wanted!r} is unknown. Choose auto, {', '.join(PRECISIONS)}.")
+    if wanted not in sound:
+        raise UsageError(
+            f"{graph.facts.variant} is not sound in {wanted}. Use --precision auto, or one of {', '.join(sound)}."
+        )
+    if wanted != "fp32" and wanted.upper() not in capabilities():
+        raise BackendError(f"This processor does not compute in {wanted}. Use --precision auto, or --engine torch.")
+    return wanted
+
+
+def _whole_way(graph: Graph, tiles: Tiles) -> Any:
+    """The graph for these tiles, with what stands around it: N x H x W x 3 integers in; the clamped picture out, as
+    N x sH x sW x 3, and the mean of what was not clamped yet, which NaN and infinity survive.
+    """
+    openvino = library()
+    opset = importlib.import_module(f"{openvino.__name__}.opset13")
+    model = _core().read_model(graph.xml)
+    count, height, width, channels = tiles.shape
+    model.reshape([count, channels, height, width])
+    clamp = model.output(0).get_node().input_value(0).get_node()
+    mean = opset.reduce_mean(clamp.input_value(0), np.arange(4), keep_dims=False)
+    model.add_outputs(mean.output(0))
+    before = openvino.preprocess.PrePostProcessor(model)
+    lr = before.input()
+    lr.tensor().set_element_type(openvino.Type(tiles.dtype)).set_layout(openvino.Layout("NHWC"))
+    lr.model().set_layout(openvino.Layout("NCHW"))
+    if tiles.dtype != np.float32:
+        greatest = 65535 if tiles.dtype == np.uint16 else 255
+        lr.preprocess().convert_element_type(openvino.Type.f32).scale(float(greatest))
+    before.output(0).tensor().set_layout(openvino.Layout("NHWC"))
+    before.output(0).model().set_layout(openvino.Layout("NCHW"))
+    return before.build()
