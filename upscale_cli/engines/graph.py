@@ -95,6 +95,7 @@ def open_graph(network: Combination, scale: float | None = None, *, offline: boo
     Raises what loading the weights raises; BackendError where it cannot be traced, UnfitError for networks that are no
     plain graph: formulas, those that must see the whole picture, those of other packages.
     """
+    library()
     identity = _identity(network, scale, offline)
     folder = source.cache_path() / "graphs" / _key(identity)
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
