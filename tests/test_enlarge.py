@@ -421,7 +421,7 @@ def test_the_cost_of_a_picture_is_known_without_running_it() -> None:
     enlarged(upscaler, noise(400, 700))
     assert cost.tiles == len(engine.shapes)
     assert cost.tile_px == upscaler.effort.tile_px
-    assert upscaler.cost(400, 700, streamed=False).bytes == cost.bytes + 400 * 700 * 3 * 4
+    assert upscaler.cost(400, 700, streamed=False).bytes == cost.bytes + 400 * 700 * 4 * 7
 
 
 def test_the_cost_of_a_streamed_picture_grows_with_its_source_alone() -> None:

@@ -121,7 +121,7 @@ class Upscaler:
             most += kept + seams + stage.engine.tile_bytes(grid.rows.side, grid.columns.side) * stage.batch_for(grid)
             tiles, tile_px = tiles + len(grid), max(tile_px, grid.tile_px)
         if not streamed:
-            most += height * width * 3 * self.scale**2
+            most += height * width * self.scale**2 * (3 + 4)  # Pillow encodes a copy with 4 bytes a pixel
         return Cost(tiles, tile_px, most)
 
     def _grids(self, height: int, width: int) -> list[Plan]:

@@ -163,7 +163,7 @@ def forecast(plan: Plan, *, opener: Opener = open_engine) -> dict[Path, Forecast
         for item in items:
             if not item.info:
                 continue
-            streamed = item.job is not None and item.job.format in STREAMED
+            streamed = item.job is not None and item.job.format in STREAMED and not item.info.animated
             cost = upscaler.cost(item.info.height, item.info.width, streamed=streamed)
             rate = bench(cost.tile_px) or journals[item.folder].seconds_per_pixel(networks.label(stages)) or trial
             rate = trial = rate or _trial(upscaler)
