@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from upscale_cli import export as exporting
 from upscale_cli import zoo
 from upscale_cli.cli.models import app
+from upscale_cli.engines import graph
 from upscale_cli.errors import InputError, OutputError, UpscaleError, UsageError, WeightsError
 from upscale_cli.export import CHECK_SIZES, ONNX_OPSET, TOLERANCE, ExportReport, ExportRequest, Format, export
 from upscale_cli.manifest import load_manifest
@@ -25,7 +26,7 @@ from upscale_cli.model import load_model
 from upscale_cli.zoo import Variant
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = {"onnx": "onnxscript", "openvino": "openvino"}
+PACKAGES = {"onnx": "onnxscript"}
 TINY = tuple(variant for variant in zoo.variants() if variant.name.endswith("-tiny"))
 
 
@@ -63,7 +64,7 @@ def test_it_gives_the_picture_of_the_original(format: Format, tmp_path: Path, cr
     assert [(check.height, check.width) for check in report.checks] == list(CHECK_SIZES)
     assert all(check.max_error <= TOLERANCE for check in report.checks)
     original = load_model("lightweight-x2", device="cpu", precision="fp32")
-    with exporting._quiet():
+    with graph.quiet():
         for lr in crops:
             assert run(report, lr) == pytest.approx(original(lr).numpy(), abs=1e-5)
 
@@ -111,7 +112,7 @@ def test_openvino_says_what_it_is_and_tells_nobody(tmp_path: Path) -> None:
 def test_torchscript_says_what_it_is(tmp_path: Path) -> None:
     report = export(ExportRequest(model="lightweight-x2", format="torchscript", output=tmp_path))
     facts = {"upscale.json": ""}
-    with exporting._quiet():
+    with graph.quiet():
         torch.jit.load(report.files[0], _extra_files=facts)
     assert json.loads(facts["upscale.json"]) == report.facts
 
@@ -159,7 +160,7 @@ def test_a_network_that_asks_for_multiples_gets_them(
     need(format)
     serve(monkeypatch, Variant("m/x1", "m", Multiples, scale=1, margin=0, parameters=0, multiple_of=4), Multiples())
     report = export(ExportRequest(model="lightweight-x2", format=format, output=tmp_path))
-    with exporting._quiet():
+    with graph.quiet():
         assert np.array_equal(run(report, crops[0]), crops[0].numpy())
 
 

@@ -330,6 +330,6 @@ _FORMATS: Mapping[Format, _Way] = {
         _Way("onnx", (".onnx",), ("onnx", "onnxscript", "onnxruntime"), _write_onnx, _open_onnx),
         _Way("safetensors", (".safetensors",), (), _write_safetensors, _open_safetensors),
         _Way("torchscript", (".pt",), (), _write_torchscript, _open_torchscript),
-        _Way("openvino", (".xml", ".bin"), ("openvino",), _write_openvino, _open_openvino),
+        _Way("openvino", (".xml", ".bin"), (), _write_openvino, _open_openvino),
     )
 }
