@@ -28,7 +28,13 @@ from upscale_cli.render import bench as rendered
 from upscale_cli.trial import Setting, Stages
 from upscale_cli.yardstick import Rate, Yardstick, memory_growth, operations_per_pixel
 
-QUICK = {"models": ("lightweight-x2",), "precisions": ("fp32",), "device": "cpu", "seconds": 0.01}
+QUICK = {
+    "models": ("lightweight-x2",),
+    "backends": ("torch",),
+    "precisions": ("fp32",),
+    "device": "cpu",
+    "seconds": 0.01,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -89,6 +95,14 @@ def test_a_network_in_two_precisions() -> None:
     assert told[0] == "lightweight-x2 by torch in fp32: first picture"
 
 
+def test_every_engine_is_measured_unless_one_is_named() -> None:
+    report = verb.bench(request(backends=()))
+    assert {row.backend for row in report.rows} == {"torch", "openvino"}
+    assert all(row.psnr is not None and row.psnr > 80 for row in report.rows)  # all of them in fp32
+    assert {found.backend for found in findings.known("lightweight-x2", "cpu")} == {"torch", "openvino"}
+    assert report.rates[0].backend in ("torch", "openvino")
+
+
 def test_what_was_found_is_remembered_and_estimates_go_by_it(tmp_path: Path) -> None:
     from upscale_cli import jobs
     from upscale_cli.request import NetworkOptions, RunRequest
@@ -97,15 +111,16 @@ def test_what_was_found_is_remembered_and_estimates_go_by_it(tmp_path: Path) -> 
     (row,) = verb.bench(request()).rows
     (found,) = findings.known("lightweight-x2", "cpu")
     assert (found.backend, found.precision, found.tile_px) == ("torch", "fp32", 96)
-    assert found.seconds_per_pixel == pytest.approx(1 / (row.frames_720p * 1280 * 720))
+    assert found.seconds_per_pixel == pytest.approx(1 / (row.frames_720p * 1280 * 720))  # one tile: nothing is shared
     assert (found.first_seconds, found.bytes) == (row.first_seconds, row.memory_bytes)
 
-    Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
-    network = NetworkOptions(model="lightweight", device="cpu", precision="fp32", backend="torch")
-    for scale, rates in (("_x2", 1), ("_x4", 1)):
-        wanted = RunRequest(inputs=(str(tmp_path / "a.png"),), output=tmp_path / scale, network=network)
-        estimate = forecast(jobs.plan(wanted))[tmp_path / "a.png"]
-        assert estimate.seconds == pytest.approx(rates * found.seconds_per_pixel * 40 * 30)
+    Image.new("RGB", (400, 30)).save(tmp_path / "a.png")
+    network = NetworkOptions(model="lightweight", device="cpu", precision="fp32", backend="torch", tile_px=200)
+    wanted = RunRequest(inputs=(str(tmp_path / "a.png"),), output=tmp_path / "out", network=network)
+    (estimate,) = forecast(jobs.plan(wanted)).values()
+    assert estimate.tiles == 3
+    done = 3 * 152 * 30  # the least multiples of 8 that cover 400 and two times the 20 px that they share
+    assert estimate.seconds == pytest.approx(found.seconds_per_pixel * done)
 
 
 def test_waiting_for_the_engine_is_inference_and_nothing_else(engines: Callable[[Opener], None]) -> None:
@@ -218,6 +233,7 @@ def test_photographs_of_the_user(photos: list[Path], tmp_path: Path) -> None:
         ({"seconds": float("nan")}, "measures nothing"),
         ({"tiles": (-1,)}, "--tile -1"),
         ({"precisions": ("fp64",)}, "--precision fp64"),
+        ({"backends": ("caffe",)}, "--engine caffe"),
     ],
 )
 def test_what_cannot_be_meant(settings: dict[str, object], words: str) -> None:
@@ -259,8 +275,9 @@ def test_operations_of_edsr_by_hand() -> None:
 def test_rates_are_the_best_of_all_times(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([0.2, 0.4, 0.1, 0.4])
     monkeypatch.setattr(yardstick, "_best_seconds", lambda _: next(times))
+    monkeypatch.setattr(yardstick.openvino, "capabilities", frozenset)
     stick = Yardstick(torch.device("cpu"), ("fp32", "bf16", "int8"))
-    operations = 2 * 64 * 64 * 9 * 32 * 32
+    operations = 2 * 9 * (64 * 64 + 2 * 3 * 64) * 32 * 32
     stick.measure()
     stick.measure()
     assert stick.rates["fp32"].backend == "torch"

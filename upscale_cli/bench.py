@@ -18,7 +18,7 @@ from PIL import Image
 
 from upscale_cli import device as devices
 from upscale_cli import findings, seams
-from upscale_cli.engines import open_engine
+from upscale_cli.engines import BACKENDS, open_engine
 from upscale_cli.errors import UpscaleError, UsageError
 from upscale_cli.evaluate import read_rgb8
 from upscale_cli.findings import Finding
@@ -53,7 +53,7 @@ class BenchRequest:
     scale: float | None = None
     """None is twice, where a model has that; rows and files have their own."""
     backends: tuple[str, ...] = ()
-    """Empty is every one that there is on this machine."""
+    """Of `engines.BACKENDS`; empty is every one."""
     precisions: tuple[str, ...] = ()
     """Empty is fp32 and what is faster on the device."""
     tiles: tuple[int, ...] = (0,)
@@ -69,9 +69,13 @@ class BenchRequest:
             raise UsageError(f"--seconds {self.seconds:g} measures nothing. Use more than 0.")
         if any(tile < 0 for tile in self.tiles):
             raise UsageError(f"--tile {min(self.tiles)} means nothing. Use 0 or more.")
-        for precision in self.precisions:
-            if precision not in PRECISIONS:
-                raise UsageError(f"--precision {precision} cannot be measured. Choose of {', '.join(PRECISIONS)}.")
+        for option, names, known in (
+            ("engine", self.backends, BACKENDS),
+            ("precision", self.precisions, PRECISIONS),
+        ):
+            for name in names:
+                if name not in known:
+                    raise UsageError(f"--{option} {name} cannot be measured. Choose of {', '.join(known)}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +212,7 @@ class _Bench:
         self.device = devices.pick(request.device)
         fastest = devices.fastest_precision(self.device)
         self.precisions = request.precisions or tuple(dict.fromkeys(("fp32", fastest)))
-        self.backends = request.backends or ("torch",)
+        self.backends = request.backends or BACKENDS
         self.yardstick = Yardstick(self.device, self.precisions)
         self.pictures: dict[str, str] = {}
         self.operations: dict[str, float] = {}
@@ -311,7 +315,7 @@ class _Bench:
                 backend=trial.setting.backend,
                 precision=trial.setting.precision,
                 tile_px=trial.tile_px,
-                seconds_per_pixel=trial.middle(lambda turn: turn.stages.infer + turn.stages.blend) / 1e6,
+                seconds_per_pixel=1 / trial.middle(lambda turn: turn.network_pixels_per_second),
                 first_seconds=trial.first_seconds,
                 bytes=trial.memory_bytes,
                 date=today,

@@ -30,6 +30,8 @@ class Cost:
     tile_px: int
     bytes: int
     """Memory at the worst moment: the source, tiles in the network, and strips, or the whole enlargement."""
+    network_pixels: tuple[int, ...]
+    """What goes into each of the networks; what tiles share counts as often as it goes."""
 
 
 class Upscaler:
@@ -112,7 +114,8 @@ class Upscaler:
         """
         tiles = tile_px = 0
         most = height * width * 3
-        for stage, grid in zip(self._stages, self._grids(height, width), strict=True):
+        grids = self._grids(height, width)
+        for stage, grid in zip(self._stages, grids, strict=True):
             scale, last = stage.engine.scale, stage is self._stages[-1]
             samples = grid.columns.length * scale * 3
             strip = samples * grid.rows.side * scale
@@ -122,7 +125,7 @@ class Upscaler:
             tiles, tile_px = tiles + len(grid), max(tile_px, grid.tile_px)
         if not streamed:
             most += height * width * self.scale**2 * (3 + 4)  # Pillow encodes a copy with 4 bytes a pixel
-        return Cost(tiles, tile_px, most)
+        return Cost(tiles, tile_px, most, tuple(len(grid) * grid.rows.side * grid.columns.side for grid in grids))
 
     def _grids(self, height: int, width: int) -> list[Plan]:
         """The plan of every stage for a source of this size, as far as is known now."""

@@ -42,7 +42,7 @@ class Finding:
     tile_px: int
     """Longer side of the tiles."""
     seconds_per_pixel: float
-    """Of the input, in the network and joining its tiles."""
+    """In the network and joining its tiles; what tiles share goes in more than once."""
     first_seconds: float
     """From opening the engine to its first picture: loading, compiling, warming up."""
     bytes: int | None
@@ -80,7 +80,7 @@ def known(model: str, device: str) -> tuple[Finding, ...]:
 
 
 def seconds_per_pixel(model: str, device: str, *, backend: str, precision: str, tile_px: int) -> float | None:
-    """How long an input pixel took here, by the measurement with the most similar tiles; None without one."""
+    """How long a pixel of a tile took here, by the measurement with the most similar tiles; None without one."""
     fit = [each for each in known(model, device) if (each.backend, each.precision) == (backend, precision)]
     if not fit:
         return None

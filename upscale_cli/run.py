@@ -6,6 +6,7 @@ Decides nothing that `jobs` decides and prints nothing.
 
 import contextlib
 import functools
+import operator
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -159,16 +160,21 @@ def forecast(plan: Plan, *, opener: Opener = open_engine) -> dict[Path, Forecast
     found: dict[Path, Forecast] = {}
     for stages, items in _groups(plan):
         upscaler, trial = networks.upscaler(stages), None
-        bench = functools.cache(functools.partial(networks.seconds_per_pixel, stages))  # asked once for a tile size
+        bench = functools.cache(networks.seconds_per_pixel)  # asked once for a tile size
         for item in items:
             if not item.info:
                 continue
             streamed = item.job is not None and item.job.format in STREAMED and not item.info.animated
             cost = upscaler.cost(item.info.height, item.info.width, streamed=streamed)
-            rate = bench(cost.tile_px) or journals[item.folder].seconds_per_pixel(networks.label(stages)) or trial
-            rate = trial = rate or _trial(upscaler)
-            pixels = item.info.height * item.info.width * item.info.frames
-            found[item.source] = Forecast(cost.tiles * item.info.frames, cost.tile_px, rate * pixels, cost.bytes)
+            rates = [rate for stage in stages if (rate := bench(stage, cost.tile_px))]
+            if len(rates) == len(stages):
+                seconds = sum(map(operator.mul, rates, cost.network_pixels))
+            else:
+                rate = journals[item.folder].seconds_per_pixel(networks.label(stages)) or trial
+                rate = trial = rate or _trial(upscaler)
+                seconds = rate * item.info.height * item.info.width
+            frames = item.info.frames
+            found[item.source] = Forecast(cost.tiles * frames, cost.tile_px, seconds * frames, cost.bytes)
     return found
 
 
@@ -194,18 +200,12 @@ class _Networks:
         first, names = engines[0], " + ".join(engine.name for engine in engines)
         return f"{names} on {first.device} in {first.precision} by {first.backend}"
 
-    def seconds_per_pixel(self, stages: Sequence[Network], tile_px: int) -> float | None:
-        """How long an input pixel takes by what `upscale bench` found here, if it did for all of them."""
-        total, area = 0.0, 1
-        for engine in map(self._engine, stages):
-            rate = findings.seconds_per_pixel(
-                engine.name, engine.device, backend=engine.backend, precision=engine.precision, tile_px=tile_px
-            )
-            if rate is None:
-                return None
-            total += rate * area
-            area *= engine.scale**2
-        return total
+    def seconds_per_pixel(self, network: Network, tile_px: int) -> float | None:
+        """How long a pixel of a tile takes by what `upscale bench` found here, if it did."""
+        engine = self._engine(network)
+        return findings.seconds_per_pixel(
+            engine.name, engine.device, backend=engine.backend, precision=engine.precision, tile_px=tile_px
+        )
 
     def _engine(self, network: Network) -> Engine:
         if network not in self._engines:

@@ -5,22 +5,28 @@ picture and no file; what an engine makes of a network is for others to time.
 """
 
 import contextlib
+import copy
 import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from upscale_cli import device as devices
+from upscale_cli.engines import graph, openvino
+from upscale_cli.engines.graph import BackendError
 from upscale_cli.model import DTYPES
 from upscale_cli.zoo import Variant
 
 CHANNELS = 64
 KERNEL = 3
-DEPTH = 4  # convolutions in a row, so that bringing the numbers in and out counts for little
+DEPTH = 4
+COLORS = 3
 CPU_SIDE_PX, ACCELERATOR_SIDE_PX = 256, 1024  # as large as automatic tiles
 SECONDS = 0.2
 """Of one measurement, once it is warm."""
@@ -69,14 +75,22 @@ class Yardstick:
     _runs: dict[tuple[str, str], Callable[[], object]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        module = _convolutions()
         for precision in self.precisions:
             if precision in DTYPES:
-                self._runs["torch", precision] = _torch_convolutions(self.device, precision)
+                self._runs["torch", precision] = _by_torch(module, self.device, precision)
+            if self.device.type == "cpu":
+                with contextlib.suppress(BackendError):  # it is not here: torch alone says what can be reached
+                    self._add_openvino(module, precision)
+
+    def _add_openvino(self, module: nn.Module, precision: str) -> None:
+        if precision in openvino.PRECISIONS and precision.upper() in openvino.capabilities():
+            self._runs["openvino", precision] = _by_openvino(module, precision)
 
     def measure(self) -> None:
         """Once more, by everything; a moment each."""
         side = _side(self.device)
-        operations = DEPTH * 2 * CHANNELS**2 * KERNEL**2 * side**2
+        operations = 2 * KERNEL**2 * (DEPTH * CHANNELS**2 + 2 * CHANNELS * COLORS) * side**2
         for (backend, precision), run in self._runs.items():
             rate = Rate(precision, operations / _best_seconds(run), backend)
             known = self.rates.get(precision)
@@ -98,20 +112,33 @@ def _best_seconds(run: Callable[[], object]) -> float:
     return min(times)
 
 
-def _torch_convolutions(device: torch.device, precision: str) -> Callable[[], object]:
-    layers = [nn.Conv2d(CHANNELS, CHANNELS, KERNEL, padding=KERNEL // 2, bias=False) for _ in range(DEPTH)]
+def _convolutions() -> nn.Module:
+    """From colours to channels, and back in the end: so little goes in and out that it counts for nothing."""
+    widths = (COLORS, *[CHANNELS] * (DEPTH + 1), COLORS)
+    return nn.Sequential(*(nn.Conv2d(*pair, KERNEL, padding=KERNEL // 2, bias=False) for pair in pairwise(widths)))
+
+
+def _by_torch(module: nn.Module, device: torch.device, precision: str) -> Callable[[], object]:
     # The stubs of torch know `memory_format` for tensors only.
-    module = nn.Sequential(*layers).eval().to(device, DTYPES[precision], memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    ready = copy.deepcopy(module).eval().to(device, DTYPES[precision], memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     side = _side(device)
-    lr = torch.rand(1, CHANNELS, side, side).to(device, DTYPES[precision], memory_format=torch.channels_last)
+    lr = torch.rand(1, COLORS, side, side).to(device, DTYPES[precision], memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def run() -> None:
-        module(lr)
+        ready(lr)
         if device.type != "cpu":
             torch.accelerator.synchronize(device)
 
     return run
+
+
+def _by_openvino(module: nn.Module, precision: str) -> Callable[[], object]:
+    model = graph.trace(module.eval())
+    model.reshape([1, COLORS, CPU_SIDE_PX, CPU_SIDE_PX])
+    request = openvino.compiled(model, precision).create_infer_request()
+    lr = np.random.default_rng(0).random((1, COLORS, CPU_SIDE_PX, CPU_SIDE_PX), np.float32)
+    return lambda: request.infer({0: lr}, share_inputs=True, share_outputs=True)
 
 
 @contextlib.contextmanager

@@ -82,15 +82,9 @@ class _Compiled:
 
     def __init__(self, graph: Graph, precision: str, tiles: Tiles, *, requests: int) -> None:
         self.name, self.precision, self.shape = graph.facts.name, precision, tiles.shape
-        threads = os.environ.get("OMP_NUM_THREADS", "")  # as every other library here takes it
-        settings = {
-            "INFERENCE_PRECISION_HINT": PRECISIONS[precision],
-            "NUM_STREAMS": "1",  # all threads on one tile: the least memory, and no slower
-            **({"INFERENCE_NUM_THREADS": threads} if threads.isdigit() and int(threads) else {}),
-        }
         with _ours(f"{self.name} for tiles of {tiles.shape[2]} x {tiles.shape[1]}"):
-            compiled = _core().compile_model(_whole_way(graph, tiles), "CPU", settings)
-            self._requests = [compiled.create_infer_request() for _ in range(requests)]
+            network = compiled(_whole_way(graph, tiles), precision)
+            self._requests = [network.create_infer_request() for _ in range(requests)]
         self._held: list[Tiles | None] = [None] * requests  # what they read: nothing else may keep it
         self._next = 0
 
@@ -124,6 +118,17 @@ def _ours(what: str) -> Iterator[None]:
             raise OutOfMemoryError(f"There is no memory for {what}.") from error
         reason = str(error).strip().splitlines()[-1]
         raise InferenceError(f"OpenVINO cannot run {what}: {reason}. Use --engine torch.") from error
+
+
+def compiled(model: Any, precision: str) -> Any:
+    """The `openvino.CompiledModel` of an `openvino.Model`, as every network here runs."""
+    threads = os.environ.get("OMP_NUM_THREADS", "")  # as every other library here takes it
+    settings = {
+        "INFERENCE_PRECISION_HINT": PRECISIONS[precision],
+        "NUM_STREAMS": "1",  # all threads on one tile: the least memory, and no slower
+        **({"INFERENCE_NUM_THREADS": threads} if threads.isdigit() and int(threads) else {}),
+    }
+    return _core().compile_model(model, "CPU", settings)
 
 
 @functools.cache
