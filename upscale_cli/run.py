@@ -98,6 +98,10 @@ class News:
     waiting_for: Path | None = None
     opening: str = ""
     """The network that is being loaded."""
+    picked: str = ""
+    """What runs it, where and in which precision."""
+    remark: str = ""
+    """Why not something faster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +147,7 @@ def run(work: RunRequest | Plan, *, opener: Opener = open_engine, tell: Callable
         for stages, items in _groups(plan):  # all are opened first: what is wrong with one ends the run at once
             tell(News(opening=" + ".join(stage.name for stage in stages)))
             groups.append((networks.upscaler(stages), items))
+            tell(News(picked=networks.label(stages), remark=networks.remark(stages)))
         for upscaler, items in groups:
             # Closed here, whatever `tell` may raise: the pipeline's threads end before the locks are given up.
             with contextlib.closing(_make(items, networks, upscaler, journals, plan.request.picture, tell)) as files:
@@ -206,6 +211,10 @@ class _Networks:
         return findings.seconds_per_pixel(
             engine.name, engine.device, backend=engine.backend, precision=engine.precision, tile_px=tile_px
         )
+
+    def remark(self, stages: Sequence[Network]) -> str:
+        """Why not by something faster; empty mostly."""
+        return " ".join(dict.fromkeys(filter(None, (self._engine(stage).remark for stage in stages))))
 
     def _engine(self, network: Network) -> Engine:
         if network not in self._engines:

@@ -115,6 +115,10 @@ class RunDisplay:
             )
         elif news.finished is not None:
             self._finished(news.finished)
+        elif news.picked:
+            if news.remark:
+                screen.warning(news.remark)
+            self._console.print(news.picked, style="dim", markup=False)
         elif news.opening:
             self._progress.update(self._task, description=f"opening {news.opening}")
         elif news.source is not None:
