@@ -10,15 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from upscale_cli import zoo
+from upscale_cli import findings, zoo
 from upscale_cli.engines import graph, open_engine
 from upscale_cli.engines.openvino import OpenVINOEngine
 from upscale_cli.errors import NonFiniteOutputError, UsageError
+from upscale_cli.findings import Finding
 from upscale_cli.manifest import load_manifest
 from upscale_cli.media.frame import Frame
 from upscale_cli.networks import Combination
 from upscale_cli.pipeline import Upscaler
 from upscale_cli.weights import formats
+from upscale_cli.weights.leftovers import leftovers
 from upscale_cli.weights.source import cache_path
 
 BUNDLED = [entry.name for entry in load_manifest().entries if entry.status == "bundled"]
@@ -97,6 +99,8 @@ def test_a_graph_is_traced_again_when_it_is_damaged_or_out_of_date(
     assert json.loads(note.read_text())["margin"] == zoo.find("lightweight/x2").margin
     monkeypatch.setattr(graph, "_code", lambda: "another version of the networks")
     assert graph.open_graph(Combination((SMALL,))).xml != first.xml
+    assert not first.xml.exists(), "what nothing opens any more went"
+    assert [each.path for each in leftovers(tmp_path, (), everything=True)] == [*(tmp_path / "graphs").iterdir()]
 
 
 def test_a_cache_that_cannot_be_written_costs_time_only(
@@ -117,6 +121,18 @@ def test_without_the_library_torch_runs_it_and_says_so(monkeypatch: pytest.Monke
     assert "openvino is not installed" in engine.remark
     with pytest.raises(UsageError, match=r"openvino is not installed. Run `pip install openvino`"):
         open_engine(SMALL, device="cpu", backend="openvino")
+
+
+def test_what_was_measured_here_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(findings, "path", lambda: tmp_path / "findings.json")
+    opened = {}
+    for backend, seconds in (("openvino", 2e-6), ("torch", 3e-6), ("torch", 1e-6)):
+        found = Finding(findings.machine("cpu"), SMALL, backend, "bf16", 256, seconds, 1.0, None, "2026-01-01")
+        findings.remember([found])
+        opened[backend, seconds] = open_engine(SMALL, device="cpu").backend
+    assert list(opened.values()) == ["openvino", "openvino", "torch"]
+    assert open_engine(SMALL, device="cpu", precision="fp32").backend == "openvino", "measured in bf16 only"
+    assert open_engine(SMALL, device="cpu", backend="openvino").backend == "openvino"
 
 
 def test_what_is_no_plain_graph_is_torchs_without_a_word() -> None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from upscale_cli import device as devices
+from upscale_cli import findings
 from upscale_cli.engines.compose import Ensemble, SelfEnsemble
 from upscale_cli.engines.interface import Engine, Floats, Tiles
 from upscale_cli.errors import UsageError
@@ -25,9 +26,10 @@ def open_engine(
 ) -> Engine:
     """The engine for a model, or for several as one; see `load_model` for what can be named and what is raised.
 
-    `backend` is one of BACKENDS, or `auto`: OpenVINO on a CPU, torch elsewhere and for what OpenVINO cannot run; an
-    engine's `remark` says why it is not the fastest. UsageError for a backend that cannot run it and was asked for by
-    name, where models that are to make one picture differ in scale, or those to be mixed in their network.
+    `backend` is one of BACKENDS, or `auto`: OpenVINO on a CPU unless `upscale bench` found torch faster there, torch
+    elsewhere and for what OpenVINO cannot run; an engine's `remark` says why it is not the fastest. UsageError for a
+    backend that cannot run it and was asked for by name, where models that are to make one picture differ in scale, or
+    those to be mixed in their network.
     """
     if backend not in ("auto", *BACKENDS):
         raise UsageError(f"There is no engine {backend!r}. Choose auto, {', '.join(BACKENDS)}.")
@@ -49,7 +51,9 @@ def _open(
         raise UsageError(f"The engine openvino runs on CPUs, not on {device}. Use --engine torch, or --device cpu.")
     if backend == "openvino" or (backend == "auto" and devices.is_cpu(device)):
         try:
-            return OpenVINOEngine(open_graph(network, scale, offline=offline), precision=precision)
+            engine = OpenVINOEngine(open_graph(network, scale, offline=offline), precision=precision)
+            if backend == "openvino" or _fastest(engine.name, precision) != "torch":
+                return engine
         except BackendError as error:
             if backend != "auto":
                 raise
@@ -60,3 +64,9 @@ def _open(
     where = devices.pick(device)
     name, variant, module = load_network(network.models, network.share, scale=scale, offline=offline)
     return EagerEngine(Model(name, variant, module, device=where, precision=precision), remark=remark)
+
+
+def _fastest(name: str, precision: str) -> str | None:
+    """The backend that ran this network fastest on this CPU, in a precision that may be used; None if unknown."""
+    sound = ("fp32", "bf16", "fp16") if precision == "auto" else (precision,)
+    return next((found.backend for found in findings.known(name, "cpu") if found.precision in sound), None)

@@ -29,6 +29,7 @@ from upscale_cli.manifest import load_manifest, names_file
 from upscale_cli.networks import Combination
 from upscale_cli.weights import source
 from upscale_cli.weights.download import sha256_of
+from upscale_cli.weights.leftovers import GRAPHS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -97,7 +98,7 @@ def open_graph(network: Combination, scale: float | None = None, *, offline: boo
     """
     library()
     identity = _identity(network, scale, offline)
-    folder = source.cache_path() / "graphs" / _key(identity)
+    folder = source.cache_path() / GRAPHS / _key(identity)
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         return _read(folder, identity)
     return _traced(network, scale, identity, folder, offline)
@@ -177,7 +178,16 @@ def _traced(network: Combination, scale: float | None, identity: str, folder: Pa
             part.rename(folder)
         except OSError:  # another process was first, with the same
             shutil.rmtree(part, ignore_errors=True)
+        _forget_older(folder, identity)
     return _read(folder, identity)
+
+
+def _forget_older(folder: Path, identity: str) -> None:
+    """Remove what other versions of this program or the library made of the same weights."""
+    for note in folder.parent.glob(f"*/{_FILES[2]}"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            if note.parent != folder and json.loads(note.read_text(encoding="utf-8"))["identity"] == identity:
+                shutil.rmtree(note.parent, ignore_errors=True)
 
 
 def trace(picture: "nn.Module") -> Any:

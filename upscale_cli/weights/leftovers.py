@@ -15,6 +15,8 @@ from filelock import FileLock, Timeout
 from upscale_cli.errors import OutputError
 from upscale_cli.weights.source import forget
 
+GRAPHS = "graphs"
+"""The folder of networks as graphs, one folder each; `engines.graph` keeps them."""
 _OURS = re.compile(r"([0-9a-f]{64})\.(safetensors|bin)(\.part)?")
 
 
@@ -29,7 +31,7 @@ class Leftover:
 
 def leftovers(folder: Path, pinned: Collection[str], *, everything: bool = False) -> tuple[Leftover, ...]:
     """What can be deleted in the cache `folder`: all but the files whose sha256 is in `pinned`, with `everything` those
-    too. Deletes nothing.
+    too, and the networks traced. Deletes nothing.
     """
     return tuple(_leftovers(folder, pinned, everything))
 
@@ -60,6 +62,9 @@ def _leftovers(folder: Path, pinned: Collection[str], everything: bool) -> Itera
             yield Leftover(path, "no model needs it", _size(path))
         elif everything:
             yield Leftover(path, "downloaded", _size(path))
+    for path in sorted((folder / GRAPHS).glob("*")):
+        if everything:
+            yield Leftover(path, "traced; made again when it is needed", _size(path))
 
 
 def _busy(target: Path) -> bool:
