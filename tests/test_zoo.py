@@ -21,6 +21,7 @@ LARGE = 5_000_000
 SMALL = tuple(variant for variant in VARIANTS if variant.parameters < LARGE)
 TINY = tuple(variant for variant in VARIANTS if variant.name.endswith("-tiny"))
 FORMULAS = ("bicubic", "lanczos")
+SIZES = ((3, 17), (1, 1), (5, 7), (32, 31))
 
 
 def each(variants: tuple[zoo.Variant, ...]) -> pytest.MarkDecorator:
@@ -41,12 +42,17 @@ def to_image(tensor: Tensor) -> np.ndarray:
     return tensor[0].clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).numpy()
 
 
+def test_every_large_network_has_a_small_one_of_its_kind() -> None:
+    assert {row.architecture for row in VARIANTS} == {row.architecture for row in SMALL}
+
+
 @each(VARIANTS)
 def test_shapes_and_parameters_are_those_of_the_row(variant: zoo.Variant) -> None:
     with torch.device("meta"):  # shapes without arithmetic
         module = variant.build().eval()
         assert sum(parameter.numel() for parameter in module.parameters()) == variant.parameters
-        for height, width in ((1, 1), (5, 7), (3, 17), (32, 31)):
+        # A shape takes as long as the network has layers, whatever the size; the small ones of its kind take them all.
+        for height, width in SIZES[:1] if variant.parameters > LARGE else SIZES:
             lr = torch.empty(2, 3, height * variant.multiple_of, width * variant.multiple_of)
             expected = (2, 3, lr.shape[2] * variant.scale, lr.shape[3] * variant.scale)
             assert module(lr).shape == expected
@@ -128,9 +134,11 @@ def test_a_tiny_variant_learns_one_patch(variant: zoo.Variant, spices: np.ndarra
     for _ in range(250):
         optimizer.zero_grad()
         loss = F.mse_loss(module(lr), hr)
+        if loss < 0.5 * floor:
+            return
         loss.backward()
         optimizer.step()
-    assert loss < 0.5 * floor, f"{float(loss):.5f}, bicubic {float(floor):.5f}"
+    pytest.fail(f"{float(loss):.5f}, bicubic {float(floor):.5f}")
 
 
 @each(SMALL)
