@@ -1,76 +1,33 @@
 """process(): whole files from real photographs, through real codecs; only the network is a fake."""
 
-import subprocess
-import sys
-import threading
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pytest
 from nearest_engine import NearestEngine, nearest
-from PIL import Image, ImageCms
+from photo_jobs import (  # noqa: F401  two are fixtures
+    job,
+    leftovers,
+    out_folder,
+    photo_sources,
+    pixels,
+    small_photos,
+    threads,
+    until,
+    write_picture,
+)
 
 from upscale_cli.errors import OutOfMemoryError
-from upscale_cli.lane import WAITING, Clock, Lane, StoppedError
+from upscale_cli.lane import WAITING
 from upscale_cli.media import png
 from upscale_cli.media.encode import ImageSink
 from upscale_cli.media.frame import Frame
-from upscale_cli.media.image import ImageSource, probe
-from upscale_cli.media.metadata import Metadata
-from upscale_cli.pipeline import Event, Job, JobResult, PictureOptions, Upscaler, process
-
-PATIENCE_S = 20  # how long a thread may take to show up before a test says it never will
-
-
-def job(source: Path, target: Path, scale: float = 2, format: str = "PNG") -> Job:
-    info = probe(source)
-    return Job(source, target, format, round(info.height * scale), round(info.width * scale))
-
-
-def small_photos(photos: list[Path], folder: Path, count: int = 4) -> list[Path]:
-    """Real photographs, cut to 160 x 120 so that the network's part stays cheap; PNG, so that they are exact."""
-    folder.mkdir(exist_ok=True)
-    made = []
-    for path in photos[:count]:
-        with Image.open(path) as image:
-            image.crop((100, 100, 260, 220)).save(folder / f"{path.stem}.png")
-        made.append(folder / f"{path.stem}.png")
-    return made
-
-
-@pytest.fixture
-def sources(photos: list[Path], tmp_path: Path) -> list[Path]:
-    return small_photos(photos, tmp_path / "in")
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    (tmp_path / "out").mkdir()
-    return tmp_path / "out"
-
-
-def pixels(path: Path) -> np.ndarray:
-    with ImageSource(path) as source:
-        return next(iter(source.frames())).color
-
-
-def threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("upscale-")]
-
-
-def leftovers(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.suffix not in (".png", ".tif", ".jpg"))
-
-
-def until(happened: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not happened():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.005)
+from upscale_cli.media.image import ImageSource
+from upscale_cli.pipeline import Event, Job, PictureOptions, Upscaler, process
 
 
 def test_photographs_come_out_enlarged_in_the_order_of_the_jobs(photos: list[Path], out: Path) -> None:
@@ -290,42 +247,6 @@ def test_reading_never_runs_far_ahead(photos: list[Path], tmp_path: Path, out: P
     assert max(ahead) <= WAITING + 1
 
 
-def test_a_lane_lets_a_frame_in_by_number_and_by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("upscale_cli.lane.WAITING_BYTES", 100)
-    lane: Lane[str] = Lane()
-    entered: list[int] = []
-
-    def enter() -> None:
-        for size in (500, 60, 60, 30, 5):
-            lane.reserve(size)
-            entered.append(size)
-
-    thread = threading.Thread(target=enter)
-    thread.start()
-    # a frame beyond the limit goes alone; then 60, whose neighbour must wait; then 60 and 30, which fill the two places
-    for size, inside in ((500, 1), (60, 2), (60, 4)):
-        until(lambda inside=inside: len(entered) == inside, "a frame that fits is kept waiting")
-        time.sleep(0.02)
-        assert len(entered) == inside
-        lane.release(size)
-    thread.join(PATIENCE_S)
-    assert entered == [500, 60, 60, 30, 5]
-    lane.close()
-    with pytest.raises(StoppedError):
-        lane.reserve(1)
-
-
-def test_seconds_leave_out_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = iter([10.0, 13.0, 100.0, 104.0])
-    monkeypatch.setattr("upscale_cli.lane.time.perf_counter", lambda: next(now))
-    clock = Clock()
-    for _ in range(2):
-        clock.start()
-        clock.stop()
-        clock.stop()
-    assert clock.seconds == 7
-
-
 def test_seconds_hold_reading_enlarging_and_writing(sources: list[Path], out: Path) -> None:
     results = list(
         process(
@@ -334,231 +255,6 @@ def test_seconds_hold_reading_enlarging_and_writing(sources: list[Path], out: Pa
         )
     )
     assert all(result.seconds > 0.1 for result in results)
-
-
-# --- leaving early -----------------------------------------------------------------------------------------------
-
-
-def test_ctrl_c_in_the_network_joins_the_threads_and_leaves_no_temporary(sources: list[Path], out: Path) -> None:
-    calls: list[int] = []
-
-    def before(_: np.ndarray) -> None:
-        calls.append(1)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-
-    finished: list[JobResult] = []
-    with pytest.raises(KeyboardInterrupt):
-        finished.extend(
-            process([job(path, out / path.name) for path in sources], Upscaler([NearestEngine(before=before)]))
-        )
-    assert threads() == []
-    assert leftovers(out) == []
-    for path in out.iterdir():
-        np.testing.assert_array_equal(pixels(path), nearest(pixels(sources[0]), 2))
-
-
-def test_ctrl_c_while_a_file_is_half_written_removes_it(sources: list[Path], out: Path) -> None:
-    """The writer holds an open sink and waits for the next frame of an animation when the run is stopped."""
-    frames = [Frame(pixels(path), seconds=0.05) for path in sources]
-    source = write_picture(out.parent / "moving.png", frames, "PNG")
-    calls: list[int] = []
-
-    def before(_: np.ndarray) -> None:
-        calls.append(1)
-        if len(calls) == 3:
-            until(lambda: leftovers(out) != [], "no sink was opened")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        list(
-            process(
-                [job(source, out / "moving.webp", format="WEBP")], Upscaler([NearestEngine(before=before)], tile_px=500)
-            )
-        )
-    assert list(out.iterdir()) == []
-    assert threads() == []
-
-
-def test_ctrl_c_in_the_middle_of_a_picture_removes_what_was_written(sources: list[Path], out: Path) -> None:
-    calls: list[int] = []
-
-    def before(_: np.ndarray) -> None:
-        calls.append(1)
-        if len(calls) == 7:
-            until(lambda: leftovers(out) != [], "no sink was opened for the first strips")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        list(process([job(sources[0], out / "a.png")], Upscaler([NearestEngine(before=before)], tile_px=60)))
-    assert list(out.iterdir()) == []
-    assert threads() == []
-
-
-def test_closing_the_iterator_early_stops_everything(sources: list[Path], out: Path) -> None:
-    results = process([job(path, out / path.name) for path in sources], Upscaler([NearestEngine()]))
-    assert next(results).error is None
-    results.close()
-    assert threads() == []
-    assert leftovers(out) == []
-
-
-def test_a_fault_in_the_list_of_jobs_is_raised_where_it_is_asked(sources: list[Path], out: Path) -> None:
-    def jobs() -> Iterator[Job]:
-        yield job(sources[0], out / "a.png")
-        raise LookupError("not a job")
-
-    with pytest.raises(LookupError, match="not a job"):
-        list(process(jobs(), Upscaler([NearestEngine()])))
-    assert threads() == []
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT to one program")
-def test_a_real_interrupt_leaves_nothing_half_done(photos: list[Path], out: Path) -> None:
-    """SIGINT to a program of its own, in the middle of a long run."""
-    program = f"""
-import sys, time
-sys.path.insert(0, {str(Path(__file__).parent)!r})
-from pathlib import Path
-from nearest_engine import NearestEngine
-from upscale_cli.pipeline import Job, Upscaler, process
-paths = {[str(path) for path in photos]!r} * 20
-out = Path({str(out)!r})
-jobs = [Job(Path(path), out / f"{{index}}.png", "PNG", 640, 960) for index, path in enumerate(paths)]
-try:
-    for result in process(jobs, Upscaler([NearestEngine()])):
-        print("done", flush=True)
-except KeyboardInterrupt:
-    print("interrupted", flush=True)
-    sys.exit(130)
-"""
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as child:
-        assert child.stdout is not None
-        assert child.stdout.readline() == "done\n"
-        child.send_signal(2)
-        output = child.stdout.read()
-        assert child.wait(PATIENCE_S) == 130
-    assert output.endswith("interrupted\n")
-    assert leftovers(out) == []
-    for path in out.iterdir():
-        assert pixels(path).shape == (640, 960, 3)
-
-
-# --- what goes through -------------------------------------------------------------------------------------------
-
-
-def write_picture(path: Path, frames: list[Frame], format: str, metadata: Metadata | None = None) -> Path:
-    with ImageSink(path, format=format, metadata=metadata or Metadata()) as sink:
-        for frame in frames:
-            sink.write(frame)
-    return path
-
-
-def test_grey_stays_grey_and_16_bits_stay_16(sources: list[Path], out: Path) -> None:
-    photo = pixels(sources[0])
-    grey = photo[..., :1]
-    deep = photo.astype(np.uint16) * 256 + 77
-    jobs = [
-        job(write_picture(out / "grey-in.png", [Frame(grey)], "PNG"), out / "grey.png"),
-        job(write_picture(out / "deep-in.png", [Frame(deep)], "PNG"), out / "deep.png"),
-        job(write_picture(out / "tiff-in.tif", [Frame(deep)], "TIFF"), out / "tiff.tif", format="TIFF"),
-    ]
-    assert [result.error for result in process(jobs, Upscaler([NearestEngine()], tile_px=64))] == [None] * 3
-    np.testing.assert_array_equal(pixels(out / "grey.png"), nearest(grey, 2))
-    np.testing.assert_array_equal(pixels(out / "deep.png"), nearest(deep, 2))
-    np.testing.assert_array_equal(pixels(out / "tiff.tif"), nearest(deep, 2))
-
-
-def test_depth_16_keeps_what_lies_between_the_steps_of_8_bits(sources: list[Path], out: Path) -> None:
-    options = PictureOptions(depth="16")
-    result = next(process([job(sources[0], out / "a.png", 1.5)], Upscaler([NearestEngine()]), options))
-    assert result.error is None
-    made = pixels(out / "a.png")
-    assert made.dtype == np.uint16
-    assert (made % 257 != 0).mean() > 0.5
-
-
-def test_transparency_goes_through_without_a_fringe(out: Path) -> None:
-    y, x = np.mgrid[:90, :90] - 44.5
-    alpha = (np.clip(30 - np.hypot(x, y), 0, 1) * 255).astype(np.uint8)
-    color = np.zeros((90, 90, 3), np.uint8)
-    color[alpha > 0] = (255, 0, 0)
-    source = write_picture(out / "disc.png", [Frame(color, alpha)], "PNG")
-    assert next(process([job(source, out / "a.png", 2.7)], Upscaler([NearestEngine(3)], tile_px=40))).error is None
-    with Image.open(out / "a.png") as image:
-        assert image.size == (243, 243)
-        made = np.asarray(image)
-    assert (made[made[..., 3] > 0][:, :3] == (255, 0, 0)).all()
-    assert made[121, 121, 3] == 255
-    assert made[0, 0, 3] == 0
-
-
-def test_every_frame_of_an_animation_is_enlarged_with_its_time(sources: list[Path], out: Path) -> None:
-    frames = [Frame(pixels(path), seconds=0.1 * (index + 1)) for index, path in enumerate(sources)]
-    source = write_picture(out / "in.png", frames, "PNG", Metadata(loop=0))
-    events: list[Event] = []
-    result = next(process([job(source, out / "out.png")], Upscaler([NearestEngine()]), progress=events.append))
-    assert (result.error, result.frames) == (None, 4)
-    assert result.out_pixels == 4 * 320 * 240
-    with ImageSource(out / "out.png") as made:
-        for before, after in zip(frames, made.frames(), strict=True):
-            np.testing.assert_array_equal(after.color, nearest(before.color, 2))
-            assert after.seconds == pytest.approx(before.seconds)
-    assert [round(event.fraction, 3) for event in events] == [0.25, 0.5, 0.75, 1, 1]
-
-
-def test_an_animation_that_breaks_in_the_middle_leaves_no_file(sources: list[Path], out: Path) -> None:
-    calls: list[int] = []
-
-    def broken(_: np.ndarray) -> bool:
-        calls.append(1)
-        return len(calls) > 2
-
-    frames = [Frame(pixels(path), seconds=0.1) for path in sources]
-    source = write_picture(out.parent / "in.png", frames, "PNG")
-    engine = NearestEngine(broken=broken, always=True)
-    first, second = process([job(source, out / "a.png"), job(sources[0], out / "b.png", 1)], Upscaler([engine]))
-    assert "no usable picture" in str(first.error)
-    assert first.frames == 2
-    assert second.error is None
-    assert [path.name for path in out.iterdir()] == ["b.png"]
-
-
-def test_pages_of_different_sizes_are_enlarged_alike(sources: list[Path], out: Path) -> None:
-    photo = pixels(sources[0])
-    source = write_picture(out / "in.tif", [Frame(photo), Frame(photo[:50, :40])], "TIFF")
-    result = next(process([job(source, out / "out.tif", format="TIFF")], Upscaler([NearestEngine()])))
-    assert (result.error, result.frames) == (None, 2)
-    with ImageSource(out / "out.tif") as made:
-        assert [frame.color.shape for frame in made.frames()] == [(240, 320, 3), (100, 80, 3)]
-
-
-def test_metadata_go_along_or_only_the_profile(photos: list[Path], out: Path) -> None:
-    with Image.open(photos[0]) as image:
-        exif = Image.Exif()
-        exif[0x010F] = "A camera"
-        profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-        image.crop((0, 0, 80, 60)).save(out / "in.jpg", exif=exif, icc_profile=profile)
-    for keep in (True, False):
-        target = out / f"{keep}.png"
-        options = PictureOptions(keep_metadata=keep)
-        assert next(process([job(out / "in.jpg", target)], Upscaler([NearestEngine()]), options)).error is None
-        with Image.open(target) as made:
-            assert made.info["icc_profile"] == profile
-            assert made.getexif().get(0x010F) == ("A camera" if keep else None)
-
-
-def test_notes_of_reading_and_writing_are_in_the_result(sources: list[Path], out: Path) -> None:
-    deep = pixels(sources[0]).astype(np.uint16) * 257
-    source = write_picture(out / "in.png", [Frame(deep)], "PNG")
-    results = list(
-        process(
-            [job(source, out / "a.jpg", format="JPEG"), job(source, out / "b.png", 0.5)], Upscaler([NearestEngine()])
-        )
-    )
-    assert results[0].notes == ("JPEG holds 8 bits: reduced from 16 bits",)
-    assert results[1].notes == ("no larger than its source: resized without a network",)
-    assert results[1].tile_px == 0
 
 
 # --- memory ------------------------------------------------------------------------------------------------------
