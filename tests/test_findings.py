@@ -11,6 +11,7 @@ import pytest
 
 from upscale_cli import __version__, findings
 from upscale_cli.device import hardware
+from upscale_cli.engines import open_engine
 from upscale_cli.findings import FILE_NAME, Finding
 
 HERE = findings.machine("cpu")
@@ -140,6 +141,28 @@ def test_a_cache_that_cannot_be_written_says_so(cache: Path) -> None:
     with pytest.raises(OSError, match="exists"):
         findings.remember([FOUND])
     assert findings.known("edsr-x2", "cpu") == ()
+
+
+@pytest.mark.parametrize(
+    ("rows", "precision", "backend"),
+    [
+        ([("torch", "fp32", 1e-6), ("openvino", "fp32", 2e-6)], "auto", "torch"),
+        ([("torch", "fp32", 2e-6), ("openvino", "fp32", 1e-6)], "auto", "openvino"),
+        ([("torch", "fp32", 1e-6)], "auto", "openvino"),  # nobody knows what the other takes
+        ([("torch", "bf16", 1e-6), ("openvino", "bf16", 2e-6)], "fp32", "openvino"),
+        ([("torch", "fp32", 2e-6), ("openvino", "fp32", 3e-6), ("openvino", "int8", 1e-6)], "auto", "torch"),
+        ([("torch", "fp32", 1e-6), ("openvino", "fp32", 2e-6)], "fp32", "torch"),
+    ],
+)
+def test_the_engine_is_the_one_that_was_found_faster(
+    rows: list[tuple[str, str, float]], precision: str, backend: str
+) -> None:
+    for engine, numbers, seconds in rows:
+        row = replace(FOUND, model="lightweight-x2", backend=engine, precision=numbers, seconds_per_pixel=seconds)
+        findings.remember([row])
+    engine = open_engine("lightweight", 2, device="cpu", precision=precision)
+    assert engine.backend == backend
+    assert open_engine("lightweight", 2, device="cpu", backend="torch").backend == "torch"
 
 
 def test_asking_needs_no_torch() -> None:

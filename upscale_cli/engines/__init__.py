@@ -67,6 +67,7 @@ def _open(
 
 
 def _fastest(name: str, precision: str) -> str | None:
-    """The backend that ran this network fastest on this CPU, in a precision that may be used; None if unknown."""
+    """The backend that ran this network fastest on this CPU, in a precision that may be used; None unless compared."""
     sound = ("fp32", "bf16", "fp16") if precision == "auto" else (precision,)
-    return next((found.backend for found in findings.known(name, "cpu") if found.precision in sound), None)
+    measured = [found.backend for found in findings.known(name, "cpu") if found.precision in sound]
+    return measured[0] if len(set(measured)) > 1 else None

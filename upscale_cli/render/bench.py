@@ -80,8 +80,10 @@ def benched(report: "BenchReport", *, as_json: bool) -> None:
         )
     for reason, those in _by_reason(report.skipped):
         console.print(Text(f"not measured: {', '.join(map(_setting, those))}: {shown(reason)}", "yellow"))
-    for note in (*report.notes, *["interrupted: the table holds what was measured until then"] * report.interrupted):
+    for note in report.notes:
         screen.warning(note)
+    if report.interrupted:
+        screen.warning(f"interrupted: {'this' if report.rows else 'nothing'} was measured until then")
 
 
 def seams(report: "SeamsReport", *, as_json: bool) -> None:
