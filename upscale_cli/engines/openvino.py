@@ -21,7 +21,8 @@ from upscale_cli.errors import InferenceError, NonFiniteOutputError, OutOfMemory
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 _BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
-_TILE_PX = 512  # all sizes from 64 on take as long for a pixel; a larger one has less margin to do twice
+_TILE_PX = (1024, 768, 512, 384)  # a pixel takes as long in all of them; a larger one has less margin to do twice
+_TILE_BYTES = 768 << 20
 _MOST_SHAPES = 4  # compiled at a time: pictures of a folder are of few sizes, and each shape holds the weights again
 
 
@@ -32,7 +33,6 @@ class OpenVINOEngine:
     device = "cpu"
     tileable = True
     remark = ""
-    tile_px = _TILE_PX
     in_flight = 2  # while one is being computed, the one before is blended
 
     def __init__(self, graph: Graph, *, precision: str = "auto") -> None:
@@ -46,6 +46,7 @@ class OpenVINOEngine:
         self.multiple_of = facts.multiple_of
         self.precision = _choose(graph, precision)
         self.coarse = self.precision != "fp32"  # the last layer too is computed in it
+        self.tile_px = next((side for side in _TILE_PX if self.tile_bytes(side, side) <= _TILE_BYTES), 256)
         self._compiled: OrderedDict[tuple[object, ...], _Compiled] = OrderedDict()
 
     def infer(self, tiles: Tiles) -> Floats:
