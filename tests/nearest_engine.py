@@ -1,12 +1,16 @@
 """A network with a known answer: nearest neighbour, which fails where it is told to."""
 
 import functools
+import os
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from upscale_cli.engines.interface import Floats, Tiles, unit_floats
-from upscale_cli.errors import NonFiniteOutputError, OutOfMemoryError
+from upscale_cli.errors import DeviceLostError, NonFiniteOutputError, OutOfMemoryError
 
 
 class NearestEngine:
@@ -96,6 +100,37 @@ class NearestEngine:
         )
         self.made.append(twin)
         return twin
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """Opens nearest neighbour in any process; every tile takes `pause` seconds.
+
+    At its first tile every process writes its number of threads into a file in `log`, and waits until `together` of
+    them have. Opening raises `fault`, and tiles do on the device `lost`.
+    """
+
+    pause: float = 0.0
+    log: Path | None = None
+    together: int = 1
+    fault: Exception | None = None
+    lost: str = ""
+
+    def __call__(self, model: object, scale: int | None = None, *, device: str, **_: object) -> NearestEngine:
+        if self.fault:
+            raise self.fault
+
+        def before(_tiles: Tiles) -> None:
+            if self.log:
+                self.log.mkdir(exist_ok=True)
+                self.log.joinpath(str(os.getpid())).write_text(os.environ.get("OMP_NUM_THREADS", ""))
+                while len(list(self.log.iterdir())) < self.together:
+                    time.sleep(0.01)
+            time.sleep(self.pause)
+            if device == self.lost:
+                raise DeviceLostError(f"The device {device} works no more: unspecified launch failure")
+
+        return NearestEngine(scale or 2, device=device, before=before)
 
 
 def nearest(image: np.ndarray, scale: int) -> np.ndarray:

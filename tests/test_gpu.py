@@ -1,6 +1,7 @@
 """On a CUDA device: the CPU's picture, half precision, and memory that runs out. Skipped where there is none."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ import torch
 from upscale_cli.engines import open_engine
 from upscale_cli.metrics.fidelity import psnr
 from upscale_cli.pipeline import Upscaler
+from upscale_cli.request import NetworkOptions, RunRequest
+from upscale_cli.run import run
 from upscale_cli.train import loop
 from upscale_cli.train.config import TrainConfig
 from upscale_cli.zoo import find
@@ -55,6 +58,17 @@ def test_tiles_shrink_until_they_fit(spices: np.ndarray) -> None:
     assert upscaler.effort.tile_px < 640
     small = Upscaler([open_engine("edsr-x4", device="cuda", precision="fp32")], tile_px=128).enlarge_rgb8(spices)
     assert (np.abs(tiled.astype(int) - small.astype(int)) <= 1).mean() >= 0.999
+
+
+def test_two_processes_share_one_card(photos: list[Path], tmp_path: Path) -> None:
+    made = {}
+    for device in ("cuda:0", "cuda:0,cuda:0"):
+        network = NetworkOptions(model="lightweight", device=device, precision="fp32")
+        out = tmp_path / device.replace(",", "+")
+        report = run(RunRequest(inputs=tuple(map(str, photos)), output=out, network=network))
+        assert {file.state for file in report.files} == {"made"}
+        made[device] = [file.target.read_bytes() for file in report.files if file.target]
+    assert made["cuda:0"] == made["cuda:0,cuda:0"]
 
 
 def test_a_step_of_training_lowers_the_loss() -> None:

@@ -66,6 +66,28 @@ def pick(name: str = "auto") -> torch.device:
     return device
 
 
+def several(names: str) -> tuple[str, ...]:
+    """The devices of a list such as `cuda:0,cuda:1` or `cuda:all`; UsageError if one of several is not there.
+
+    One alone is taken at its word: whoever opens a network there looks.
+    """
+    words = [word.strip() for word in names.split(",")]
+    if len(words) == 1 and words != ["cuda:all"]:
+        return (names,)
+    return tuple(name for word in words for name in _listed(word))
+
+
+def _listed(word: str) -> list[str]:
+    if word == "cpu":  # needs no torch to be known
+        return [word]
+    if word != "cuda:all":
+        return [str(pick(word))]
+    import torch
+
+    pick("cuda")
+    return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+
+
 def fastest_precision(device: torch.device) -> str:
     """fp16 on CUDA and MPS; bf16 on a CPU that multiplies in it (measured 2-4 x fp32); else fp32."""
     import torch
@@ -85,6 +107,19 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     # On a CPU torch raises a plain RuntimeError; its allocator's name is the only mark it carries.
     return type(error) is RuntimeError and "DefaultCPUAllocator" in str(error)
+
+
+def is_lost(device: torch.device) -> bool:
+    """Whether the device fails at the least one can ask of it, as after some errors it does for good."""
+    import torch
+
+    if device.type == "cpu":
+        return False
+    try:
+        torch.zeros(1, device=device).cpu()
+    except RuntimeError as error:
+        return not is_out_of_memory(error)
+    return False
 
 
 def available_bytes(device: torch.device) -> int:

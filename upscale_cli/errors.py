@@ -37,5 +37,9 @@ class OutOfMemoryError(InferenceError):
     """The device has no memory for tiles of this size; smaller ones may do."""
 
 
+class DeviceLostError(InferenceError):
+    """The device takes no more work from this process: every other picture would fail there too."""
+
+
 class NonFiniteOutputError(InferenceError):
     """The network gave NaN or infinity; a wider number format may not."""

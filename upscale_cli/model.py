@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from upscale_cli import device as devices
-from upscale_cli.errors import NonFiniteOutputError, OutOfMemoryError, UsageError
+from upscale_cli.errors import DeviceLostError, NonFiniteOutputError, OutOfMemoryError, UsageError
 from upscale_cli.weights.formats import shapes_of
 from upscale_cli.weights.loading import load_module
 from upscale_cli.zoo import Shapes, Variant
@@ -41,7 +41,8 @@ class Model:
     def __call__(self, lr: Tensor) -> Tensor:
         """N x 3 x H x W in [0, 1], any float dtype and device, to float32 N x 3 x sH x sW in [0, 1] on the CPU.
 
-        Raises OutOfMemoryError if the device has no room, NonFiniteOutputError if the network gives NaN or infinity.
+        Raises OutOfMemoryError if the device has no room, DeviceLostError if it works no more, NonFiniteOutputError if
+        the network gives NaN or infinity.
         """
         height, width = lr.shape[-2:]
         try:
@@ -54,6 +55,9 @@ class Model:
         except (RuntimeError, MemoryError) as error:
             if devices.is_out_of_memory(error):
                 raise OutOfMemoryError(f"{self.variant.name} has no memory for {height} x {width} pixels.") from error
+            if devices.is_lost(self.device):
+                reason = str(error).partition("\n")[0]
+                raise DeviceLostError(f"The device {self.device} works no more: {reason}") from error
             raise
         if not finite:
             raise NonFiniteOutputError(f"{self.variant.name} gave NaN or infinity in {self.precision}.")

@@ -13,7 +13,7 @@ from threading import Thread
 from typing import Literal
 
 from upscale_cli.enlarge import Cost, Effort, Upscaler
-from upscale_cli.errors import InputError, UpscaleError
+from upscale_cli.errors import DeviceLostError, InputError, UpscaleError
 from upscale_cli.lane import Clock, Lane, StoppedError
 from upscale_cli.media.encode import ImageSink
 from upscale_cli.media.frame import Frame
@@ -71,6 +71,8 @@ class JobResult:
     reading_seconds: float = 0.0
     """Of `seconds`; what is left beside this and writing is enlarging."""
     writing_seconds: float = 0.0
+    device_lost: bool = False
+    """It failed because the device takes no more work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,7 @@ class _Work:
             out_pixels=self.out_pixels,
             reading_seconds=self.reading.seconds,
             writing_seconds=self.writing.seconds,
+            device_lost=isinstance(self.error, DeviceLostError),
         )
 
 

@@ -1,48 +1,35 @@
 """The main verb: a plan carried out picture by picture, or what carrying it out would take.
 
-Owns locks, the order of work, engines kept from one group of pictures to the next, and what is noted of each picture.
-Decides nothing that `jobs` decides and prints nothing.
+Owns locks, the order of work, the choice between this process and several, and what is noted of each picture. Decides
+nothing that `jobs` decides and prints nothing.
 """
 
 import contextlib
 import functools
+import itertools
 import operator
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 
-from upscale_cli import findings
-from upscale_cli.engines import Engine, open_engine
-from upscale_cli.errors import OutputError
+from upscale_cli.device import several
+from upscale_cli.engines import open_engine
+from upscale_cli.errors import DeviceLostError, OutputError
 from upscale_cli.jobs import Item, Plan, decide, without_name
 from upscale_cli.jobs import plan as make_plan
 from upscale_cli.journal import Journal, locked, remove_remains
 from upscale_cli.media.encode import STREAMED
 from upscale_cli.media.frame import Frame
-from upscale_cli.networks import Combination, Network
-from upscale_cli.pipeline import Event, Job, JobResult, PictureOptions, Upscaler, process
-from upscale_cli.request import NetworkOptions, RunRequest
+from upscale_cli.networks import Network
+from upscale_cli.pipeline import Event, JobResult, Upscaler
+from upscale_cli.request import RunRequest
+from upscale_cli.workers import Ended, Networks, Opened, Opener, Orders, Task, Worker, make_on
 
 PROBE_PX = 96  # side of the picture whose time a forecast is made from: a blink for every network that ships
-
-
-class Opener(Protocol):
-    """What opens a network; `engines.open_engine`, or a fake in a test."""
-
-    def __call__(
-        self,
-        model: Combination,
-        scale: int | None = None,
-        *,
-        device: str,
-        precision: str,
-        backend: str,
-        offline: bool,
-    ) -> Engine: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +38,10 @@ class FileReport:
 
     source: Path
     target: Path | None
-    state: Literal["made", "done", "skipped", "failed"]
-    """`made` by this run, or `done` by an earlier one."""
+    state: Literal["made", "done", "skipped", "failed", "left"]
+    """`made` by this run, or `done` by an earlier one; `left` where no device was, to begin it."""
     reason: str = ""
-    """Why it was skipped, or failed."""
+    """Why it was skipped or left, or failed."""
     notes: tuple[str, ...] = ()
     in_size: tuple[int, int] | None = None
     """Width and height."""
@@ -83,8 +70,8 @@ class RunReport:
 
     @property
     def exit_code(self) -> int:
-        """0 when nothing failed, else 1."""
-        return int(any(file.state == "failed" for file in self.files))
+        """0 when nothing failed and nothing was left, else 1."""
+        return int(any(file.state in ("failed", "left") for file in self.files))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +84,13 @@ class News:
     finished: FileReport | None = None
     waiting_for: Path | None = None
     opening: str = ""
-    """The network that is being loaded."""
+    """The networks that are being loaded."""
     picked: str = ""
-    """What runs it, where and in which precision."""
+    """What runs them, where and in which precision."""
     remark: str = ""
     """Why not something faster."""
+    trouble: str = ""
+    """One of several devices is gone; the others go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +100,7 @@ class Forecast:
     tiles: int
     tile_px: int
     seconds: float
+    """Of the run: where several devices share the work, a part of what one of them takes."""
     bytes: int
     """Memory at the worst moment."""
 
@@ -125,9 +115,13 @@ def run(work: RunRequest | Plan, *, opener: Opener = open_engine, tell: Callable
     Waits for another run on the same output folder, then asks again what is left to do. Every picture is in the
     journal before the next one is told. Raises OutputError if the output folder cannot be written, and what planning
     and `opener` raise; on KeyboardInterrupt what was finished stays, and nothing half-made does.
+
+    Several devices get a process each, so `opener` must then be a function that can be imported, and a script that
+    calls this needs `if __name__ == "__main__":`, as always with multiprocessing.
     """
     started = time.perf_counter()
     plan = work if isinstance(work, Plan) else make_plan(work)
+    devices = several(plan.request.network.device)
     reports: dict[Path, FileReport] = {}
 
     def report(file: FileReport) -> None:
@@ -142,17 +136,16 @@ def run(work: RunRequest | Plan, *, opener: Opener = open_engine, tell: Callable
                 journals[item.folder].confirm(item.job.target)
             if item.state != "todo":
                 report(_decided(item))
-        networks = _Networks(plan.request.network, opener)
-        groups = []
-        for stages, items in _groups(plan):  # all are opened first: what is wrong with one ends the run at once
-            tell(News(opening=" + ".join(stage.name for stage in stages)))
-            groups.append((networks.upscaler(stages), items))
-            tell(News(picked=networks.label(stages), remark=networks.remark(stages)))
-        for upscaler, items in groups:
-            # Closed here, whatever `tell` may raise: the pipeline's threads end before the locks are given up.
-            with contextlib.closing(_make(items, networks, upscaler, journals, plan.request.picture, tell)) as files:
+        try:
+            # Closed here, whatever `tell` may raise: threads and processes end before the locks are given up.
+            with contextlib.closing(_make(plan, journals, devices, opener, tell)) as files:
                 for file in files:
                     report(file)
+        except DeviceLostError as error:
+            reason = f"not begun: {error}. The same command goes on from here."
+            for item in plan.having("todo"):
+                if item.source not in reports:
+                    report(FileReport(item.source, None, "left", reason, item.notes))
     return RunReport(tuple(reports[item.source] for item in plan.items), time.perf_counter() - started)
 
 
@@ -160,11 +153,12 @@ def forecast(plan: Plan, *, opener: Opener = open_engine) -> dict[Path, Forecast
     """What every picture still to be made would take: by what `upscale bench` found of these networks on this machine,
     else by the journals, else by a short trial. Downloads and writes nothing; raises what `opener` raises.
     """
-    network = replace(plan.request.network, offline=True)
-    networks, journals = _Networks(network, opener), plan.journals()
+    devices = several(plan.request.network.device)
+    network = replace(plan.request.network, offline=True, device=devices[0])
+    networks, journals = Networks(network, opener), plan.journals()
     found: dict[Path, Forecast] = {}
-    for stages, items in _groups(plan):
-        upscaler, trial = networks.upscaler(stages), None
+    for stages, items in itertools.groupby(_ordered(plan), key=lambda item: item.stages):
+        upscaler, engine, trial = networks.upscaler(stages), _engine(networks.label(stages), devices), None
         bench = functools.cache(networks.seconds_per_pixel)  # asked once for a tile size
         for item in items:
             if not item.info:
@@ -175,59 +169,13 @@ def forecast(plan: Plan, *, opener: Opener = open_engine) -> dict[Path, Forecast
             if len(rates) == len(stages):
                 seconds = sum(map(operator.mul, rates, cost.network_pixels))
             else:
-                rate = journals[item.folder].seconds_per_pixel(networks.label(stages)) or trial
+                rate = journals[item.folder].seconds_per_pixel(engine) or trial
                 rate = trial = rate or _trial(upscaler)
                 seconds = rate * item.info.height * item.info.width
             frames = item.info.frames
-            found[item.source] = Forecast(cost.tiles * frames, cost.tile_px, seconds * frames, cost.bytes)
+            seconds *= frames / len(devices)
+            found[item.source] = Forecast(cost.tiles * frames, cost.tile_px, seconds, cost.bytes)
     return found
-
-
-class _Networks:
-    """Engines by what opened them, so that each is loaded once."""
-
-    def __init__(self, options: NetworkOptions, opener: Opener) -> None:
-        self.options = options
-        self.opener = opener
-        self._engines: dict[Network, Engine] = {}
-
-    def upscaler(self, stages: Sequence[Network]) -> Upscaler:
-        return Upscaler(
-            [self._engine(stage) for stage in stages],
-            tile_px=self.options.tile_px,
-            overlap_px=self.options.overlap_px,
-            strength=self.options.strength,
-        )
-
-    def label(self, stages: Sequence[Network]) -> str:
-        """What ran where, in which precision and by what."""
-        engines = [self._engine(stage) for stage in stages]
-        first, names = engines[0], " + ".join(engine.name for engine in engines)
-        return f"{names} on {first.device} in {first.precision} by {first.backend}"
-
-    def seconds_per_pixel(self, network: Network, tile_px: int) -> float | None:
-        """How long a pixel of a tile takes by what `upscale bench` found here, if it did."""
-        engine = self._engine(network)
-        return findings.seconds_per_pixel(
-            engine.name, engine.device, backend=engine.backend, precision=engine.precision, tile_px=tile_px
-        )
-
-    def remark(self, stages: Sequence[Network]) -> str:
-        """Why not by something faster; empty mostly."""
-        return " ".join(dict.fromkeys(filter(None, (self._engine(stage).remark for stage in stages))))
-
-    def _engine(self, network: Network) -> Engine:
-        if network not in self._engines:
-            options = self.options
-            self._engines[network] = self.opener(
-                network.combination,
-                network.scale,
-                device=options.device,
-                precision=options.precision,
-                backend=options.backend,
-                offline=options.offline,
-            )
-        return self._engines[network]
 
 
 def _prepare(plan: Plan, held: contextlib.ExitStack, tell: Callable[[News], None]) -> Plan:
@@ -263,50 +211,74 @@ def _with_fault(item: Item, faults: dict[Path, str]) -> Item:
     return replace(item, state="failed", reason=fault) if fault else item
 
 
-def _groups(plan: Plan) -> list[tuple[tuple[Network, ...], list[Item]]]:
-    """Pictures that go through the same networks, each group in the order of the plan."""
-    groups: dict[tuple[Network, ...], list[Item]] = {}
-    for item in plan.having("todo"):
-        groups.setdefault(item.stages, []).append(item)
-    return list(groups.items())
+def _ordered(plan: Plan) -> list[Item]:
+    """What is to be made: pictures that go through the same networks together, else as in the plan."""
+    todo = plan.having("todo")
+    chains = list(dict.fromkeys(item.stages for item in todo))
+    return sorted(todo, key=lambda item: chains.index(item.stages))
 
 
 def _make(
-    items: Sequence[Item],
-    networks: _Networks,
-    upscaler: Upscaler,
-    journals: dict[Path, Journal],
-    options: PictureOptions,
-    tell: Callable[[News], None],
+    plan: Plan, journals: dict[Path, Journal], devices: Sequence[str], opener: Opener, tell: Callable[[News], None]
 ) -> Generator[FileReport]:
-    """One group through the pipeline; every result is in its journal before it is told."""
+    """Every picture by the devices there are; every result is in its journal before it is told."""
+    items = _ordered(plan)
+    if not items:
+        return
     unnoted: dict[Path, str] = {}
+    chains = tuple(dict.fromkeys(item.stages for item in items))
+    network = replace(plan.request.network, device=devices[0])
+    orders = Orders(network, plan.request.picture, chains, opener)
+    tasks = [Task(index, chains.index(item.stages), item.job) for index, item in enumerate(items) if item.job]
 
-    def jobs() -> Iterator[Job]:
-        for item in items:
-            assert item.job
-            assert item.info
-            try:
-                journals[item.folder].begin(
-                    item.source, item.job.target, item.settings, height=item.job.height, width=item.job.width
-                )
-            except OSError as error:  # the input is gone, which reading it will tell, or the disk is full
-                unnoted[item.source] = (error.strerror or str(error)).lower()
-            yield item.job
+    def begin(task: Task) -> None:
+        item, job = items[task.index], task.job
+        try:
+            journals[item.folder].begin(item.source, job.target, item.settings, height=job.height, width=job.width)
+        except OSError as error:  # the input is gone, which reading it will tell, or the disk is full
+            unnoted[item.source] = (error.strerror or str(error)).lower()
 
-    def listen(event: Event) -> None:
-        tell(News(source=items[event.job_index].source, fraction=event.fraction))
+    def begun() -> Iterator[Task]:
+        for task in tasks:
+            begin(task)
+            yield task
 
-    model = " + ".join(stage.name for stage in items[0].stages)
-    engine = networks.label(items[0].stages)
-    with contextlib.closing(process(jobs(), upscaler, options, progress=listen)) as results:
-        for item, result in zip(items, results, strict=True):
-            file = _reported(item, result, model)
-            if result.error is None:
-                trouble = unnoted.get(item.source) or _note(journals[item.folder], item, result, engine)
+    opened: set[Opened] = set()
+
+    def hear(message: Event | Opened | Ended) -> None:
+        match message:
+            case Event():
+                tell(News(source=items[message.job_index].source, fraction=message.fraction))
+            case Opened() if message not in opened:
+                opened.add(message)
+                tell(News(picked=message.engine, remark=message.remark))
+            case Ended():
+                tell(News(trouble=message.reason))
+
+    tell(News(opening=", ".join(map(_names, chains))))
+    if len(devices) == 1:
+        making = Worker(orders, hear).make(begun())
+    else:
+        making = make_on(devices, orders, tasks, begin=begin, hear=hear)
+    with contextlib.closing(making) as results:
+        for made in results:
+            item = items[made.index]
+            file = _reported(item, made.result)
+            if made.result.error is None:
+                engine = _engine(made.engine, devices)
+                trouble = unnoted.get(item.source) or _note(journals[item.folder], item, made.result, engine)
                 note = (f"the next run will make it again: {trouble}",) if trouble else ()
                 file = replace(file, notes=file.notes + note)
             yield file
+
+
+def _names(stages: Sequence[Network]) -> str:
+    return " + ".join(stage.name for stage in stages)
+
+
+def _engine(label: str, devices: Sequence[str]) -> str:
+    """What made a picture, for the journal: what shares a machine is slower than what has it alone."""
+    return label if len(devices) == 1 else f"{label}, {len(devices)} at once"
 
 
 def _note(journal: Journal, item: Item, result: JobResult, engine: str) -> str | None:
@@ -320,7 +292,7 @@ def _note(journal: Journal, item: Item, result: JobResult, engine: str) -> str |
     return None if noted else "the picture was changed while it was read"
 
 
-def _reported(item: Item, result: JobResult, model: str) -> FileReport:
+def _reported(item: Item, result: JobResult) -> FileReport:
     """What the pipeline says of a picture, and what the plan knew."""
     info = item.info
     return FileReport(
@@ -332,7 +304,7 @@ def _reported(item: Item, result: JobResult, model: str) -> FileReport:
         in_size=(info.width, info.height) if info else None,
         out_size=(item.job.width, item.job.height) if item.job else None,
         frames=result.frames,
-        model=model if result.tile_px else "",
+        model=_names(item.stages) if result.tile_px else "",
         seconds=result.seconds,
         tile_px=result.tile_px,
         precision=result.precision,

@@ -47,7 +47,8 @@ class Engine(Protocol):
     def infer(self, tiles: Tiles) -> Floats:
         """N x H x W x 3 to N x sH x sW x 3 in [0, 1].
 
-        Raises OutOfMemoryError and NonFiniteOutputError; the caller decides what to try next.
+        Raises OutOfMemoryError and NonFiniteOutputError; the caller decides what to try next. DeviceLostError where
+        nothing is left to try.
         """
         ...
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from upscale_cli.jobs import Item, Plan, State
     from upscale_cli.run import FileReport, Forecast, News, RunReport
 
+STATES = ("made", "done", "skipped", "failed", "left")
 MANY = 20
 """Lines after which a summary says again what has scrolled away."""
 
@@ -67,7 +68,7 @@ class RunDisplay:
         self._as_json = as_json
         self._verbose = verbose
         self._sizes = {item.source: _megapixels(item) for item in plan.having("todo")}
-        self._tally = dict.fromkeys(("made", "done", "skipped", "failed"), 0)
+        self._tally = dict.fromkeys(STATES, 0)
         self._total = len(self._sizes)
         self._console = screen.errors()
         self._lines = Console(highlight=False, soft_wrap=True)
@@ -87,6 +88,7 @@ class RunDisplay:
         if shows and self._lines.is_terminal:
             self._lines = self._console  # above the bar, not through it
         self._megapixels = 0.0
+        self._under_way: dict[Path, float] = {}
         self._task = self._progress.add_task("", total=sum(self._sizes.values()), count=self._count())
         self._report = _open_report(report) if report else None
 
@@ -119,24 +121,26 @@ class RunDisplay:
             if news.remark:
                 screen.warning(news.remark)
             self._console.print(news.picked, style="dim", markup=False)
+        elif news.trouble:
+            screen.warning(news.trouble)
         elif news.opening:
             self._progress.update(self._task, description=f"opening {news.opening}")
         elif news.source is not None:
-            under_way = self._sizes.get(news.source, 0.0) * news.fraction
-            self._progress.update(
-                self._task, completed=self._megapixels + under_way, description=shown(news.source.name)
-            )
+            self._under_way[news.source] = self._sizes.get(news.source, 0.0) * news.fraction
+            completed = self._megapixels + sum(self._under_way.values())
+            self._progress.update(self._task, completed=completed, description=shown(news.source.name))
 
     def _finished(self, file: "FileReport") -> None:
         self._tally[file.state] += 1
         self._megapixels += self._sizes.get(file.source, 0.0)
+        self._under_way.pop(file.source, None)
         self._progress.update(self._task, completed=self._megapixels, count=self._count())
         if self._report:
             self._report.write(json.dumps(_file_json(file)) + "\n")
             self._report.flush()
         if file.state == "failed":
             self._console.print(Text.assemble(("failed: ", "bold red"), _failure(file)))
-        elif not self._as_json and (file.state != "done" or self._verbose):
+        elif not self._as_json and (file.state not in ("done", "left") or self._verbose):
             self._lines.print(Text(_line(file, verbose=self._verbose)))
 
     def _count(self) -> str:
@@ -147,9 +151,7 @@ def ran(report: "RunReport", *, as_json: bool) -> None:
     """The summary at the end; as JSON all of it."""
     pixels = sum(file.out_pixels for file in report.files if file.state == "made")
     speed = pixels / 1e6 / report.seconds if report.seconds else 0.0
-    count = {
-        state: sum(file.state == state for file in report.files) for state in ("made", "done", "skipped", "failed")
-    }
+    count = {state: sum(file.state == state for file in report.files) for state in STATES}
     if as_json:
         files = [_file_json(file) for file in report.files]
         figures = {"seconds": round(report.seconds, 3), "megapixels_per_second": round(speed, 3)}
@@ -158,10 +160,14 @@ def ran(report: "RunReport", *, as_json: bool) -> None:
     if len(report.files) > MANY:
         for file in failed:
             screen.errors().print(Text.assemble(("failed: ", "bold red"), _failure(file)))
+    for reason, number in Counter(file.reason for file in report.files if file.state == "left").items():
+        screen.errors().print(
+            Text.assemble(("left: ", "bold red"), f"{number} of {len(report.files)}, {shown(reason)}")
+        )
     parts = [f"{count['made']} made"]
     if count["done"]:
         parts.append(f"{count['done']} done by an earlier run")
-    parts += [f"{count[state]} {state}" for state in ("skipped", "failed") if count[state]]
+    parts += [f"{count[state]} {state}" for state in ("skipped", "failed", "left") if count[state]]
     pace = f" in {screen.seconds(report.seconds)}, {speed:.1f} MP/s" if count["made"] else ""
     screen.errors().print(f"{', '.join(parts)}{pace}.", style="bold")
 
