@@ -26,7 +26,7 @@ def main() -> None:
 
     try:
         network = ModelLoader(device="cpu").load_from_file(model).eval()
-    except UnsupportedModelError:
+    except (UnsupportedModelError, RuntimeError):  # the second for one that it takes for another
         raise SystemExit(f"spandrel knows no network like {model.stem}") from None
     for path in sorted(photos.iterdir()):
         bgr = cv2.imread(str(path))
