@@ -134,6 +134,28 @@ def _agreement(decibels: float) -> str:
     return "equal" if decibels == 100 else f"{decibels:.1f}"
 
 
+def overlap_table() -> str:
+    """What benchmarks/overlap.py measured, from its JSON."""
+    path = BENCHMARKS / "results" / "overlap.json"
+    if not path.exists():
+        return "Not measured yet."
+    result = json.loads(path.read_text("utf-8"))
+    machine, (width, height) = result["machine"], result["picture_px"]
+    lines = [
+        f"{result['date']}, {machine['cpu']}, {machine['threads']} threads, commit {machine['commit']}, photographs of "
+        f"{width} x {height}, {result['rounds']} rounds:",
+        "",
+        "| model | engine | photographs | whole process, s | network alone, s | ratio | processor, s |",
+        "|---|---|---:|---:|---:|---:|---:|",
+    ]
+    for row in result["rows"]:
+        lines.append(
+            f"| `{row['model']}` | {row['backend']} {row['precision']} | {row['files']} | {row['whole_seconds']} | "
+            f"{row['network_seconds']} | {row['ratio']} | {row['cpu_seconds']} |"
+        )
+    return "\n".join(lines)
+
+
 def scale_tables() -> str:
     """What benchmarks/scale.py measured, from its JSON."""
     path = BENCHMARKS / "results" / "scale.json"
@@ -172,6 +194,7 @@ GENERATED = (
     (BENCHMARKS / "README.md", "speed", speed_tables),
     (BENCHMARKS / "README.md", "peers", peers_tables),
     (BENCHMARKS / "README.md", "scale", scale_tables),
+    (BENCHMARKS / "README.md", "overlap", overlap_table),
 )
 
 

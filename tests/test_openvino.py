@@ -44,6 +44,16 @@ def test_it_gives_the_picture_of_torch(name: str, spices: np.ndarray) -> None:
     assert decibels(exact.infer((tiles / 255).astype(np.float32)), expected) > 100
 
 
+def test_tiles_may_lie_in_memory_as_they_like(spices: np.ndarray) -> None:
+    engine = open_engine(SMALL, device="cpu", precision="fp32")
+    tiles = spices[None, 100:140, 200:248]
+    expected = engine.infer(np.array(tiles))
+    tiles.flags.writeable = False
+    np.testing.assert_array_equal(engine.infer(tiles), expected)
+    turned = np.ascontiguousarray(tiles[:, ::-1, ::-1])
+    np.testing.assert_array_equal(engine.infer(turned[:, ::-1, ::-1]), expected)
+
+
 def test_sixteen_bits_are_computed_in_fp32(spices: np.ndarray) -> None:
     deep = Frame(spices[100:140, 200:248].astype(np.uint16) * 257)
     upscaler = Upscaler([open_engine(SMALL, device="cpu", precision="bf16")])
