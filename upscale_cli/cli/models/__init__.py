@@ -5,6 +5,7 @@ import typer
 from upscale_cli.cli.models.export import export
 from upscale_cli.cli.models.fetch import fetch, prune, verify
 from upscale_cli.cli.models.imports import import_model, remove
+from upscale_cli.cli.models.quantize import quantize
 from upscale_cli.cli.models.row import row
 from upscale_cli.cli.models.show import info, list_models, path
 
@@ -16,6 +17,7 @@ app.command()(verify)
 app.command()(path)
 app.command("import")(import_model)
 app.command()(export)
+app.command()(quantize)
 app.command()(remove)
 app.command()(prune)
 app.command(hidden=True)(row)

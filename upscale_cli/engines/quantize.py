@@ -1,0 +1,309 @@
+"""A graph whose convolutions run in 8-bit integers, and the file of ranges that this takes.
+
+Owns where a graph is rounded, what values were seen there, and where ranges are kept. Weights are rounded a channel,
+what enters a convolution as a whole; all else stays as it is, the ways past convolutions too, so the picture that
+shines through is never rounded. Measures no picture: which convolutions bear it, `upscale_cli.quantize` finds out.
+"""
+
+import hashlib
+import importlib
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from upscale_cli.engines.graph import library
+from upscale_cli.errors import OutputError, WeightsError
+from upscale_cli.manifest import models_path
+from upscale_cli.weights import source
+
+Pixels = npt.NDArray[np.uint8]
+Values = npt.NDArray[np.float32]
+
+_STEPS = 255  # of 8 bits
+_WEIGHT_LEVELS = 255  # -127 to 127, so that zero is one of them and both signs are alike
+_NARROWEST = 16  # input channels: with fewer, as where the picture enters, integers are no faster
+_SAMPLES = 1 << 12  # values of each tensor of each picture that are looked at for outliers
+_CLIPS = np.linspace(0.3, 1, 8)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A convolution, and the range of what enters it: low <= 0 <= high, or no range where it is not to be rounded."""
+
+    name: str
+    """For people."""
+    shape: tuple[int, ...]
+    """Of its weights."""
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranges:
+    """Every convolution of one network in the order of its graph, and what rounding them was seen to cost."""
+
+    identity: str
+    """Of the weights; see `Graph`."""
+    layers: tuple[Layer, ...]
+    loss_db: float
+    """PSNR-Y against HR that is lost to fp32, the mean of the pictures measured on."""
+    pictures: int
+
+    def write(self, path: Path) -> None:
+        """As JSON. OutputError if that cannot be."""
+        layers = ",\n".join(f"    {json.dumps(asdict(layer))}" for layer in self.layers)
+        facts = f'"identity": {json.dumps(self.identity)}, "loss_db": {self.loss_db}, "pictures": {self.pictures}'
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f'{{{facts}, "layers": [\n{layers}\n]}}\n', encoding="utf-8")
+        except OSError as error:
+            raise OutputError(
+                f"{path} cannot be written: {error.strerror}. Free some space, or choose another -o."
+            ) from error
+
+    @classmethod
+    def read(cls, path: Path) -> "Ranges":
+        """WeightsError for a file that holds none."""
+        try:
+            known = json.loads(path.read_text(encoding="utf-8"))
+            layers = tuple(Layer(**{**layer, "shape": tuple(layer["shape"])}) for layer in known.pop("layers"))
+            return cls(**known, layers=layers)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise WeightsError(
+                f"{path} holds no int8 ranges ({error}). Make them anew with `upscale models quantize`."
+            ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Convolutions that read the same tensors, which are rounded once for all of them."""
+
+    members: tuple[int, ...]
+    """Positions among all convolutions."""
+    whole: tuple[float, float]
+    """The range that was seen."""
+    clipped: tuple[float, float]
+    """The one within it that rounds with the least mean square error."""
+    multiplications: int
+    """For the pictures seen."""
+
+
+def own_path(identity: str) -> Path:
+    """Where the user's own ranges of these weights are kept."""
+    return models_path() / "int8" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.json"
+
+
+def find_ranges(identity: str, name: str) -> Ranges | None:
+    """The user's own, else those that ship for the row `name`; None where there are none.
+
+    WeightsError for a damaged file, and for ranges that are of other weights.
+    """
+    for path in (own_path(identity), source.BUNDLED / f"{name}.int8.json"):
+        if path.is_file():
+            ranges = Ranges.read(path)
+            if ranges.identity != identity:
+                raise WeightsError(
+                    f"{path} belongs to other weights ({ranges.identity}, not {identity}). "
+                    f"Run `upscale models quantize {name} --data FOLDER` with a folder of photographs."
+                )
+            return ranges
+    return None
+
+
+def convolutions(model: Any) -> list[Any]:
+    """The nodes of `model` that can be rounded: convolutions with weights in the graph, in its order."""
+    return [
+        node for node in model.get_ordered_ops() if node.get_type_name() == "Convolution" and _weights(node) is not None
+    ]
+
+
+def layers_of(model: Any) -> tuple[Layer, ...]:
+    """One for each of its convolutions, without ranges."""
+    found = []
+    for place, node in enumerate(convolutions(model)):
+        # `__module.network.body.0/aten::_convolution/Convolution`; what the library fused is numbered anew each time.
+        traced = node.get_friendly_name().partition("/aten::")
+        name = traced[0].removeprefix("__module.").removeprefix("network").lstrip(".") if traced[1] else ""
+        found.append(Layer(name or f"convolution {place}", tuple(node.input_value(1).get_shape())))
+    return tuple(found)
+
+
+def quantized(model: Any, ranges: Ranges) -> Any:
+    """A copy of `model`, of any shape and layout, with the convolutions that have a range rounded to 8 bits.
+
+    Any precision then computes what integers do, and OpenVINO compiles it to kernels of integers where the processor
+    has them. WeightsError where the ranges are of another network.
+    """
+    model = model.clone()
+    nodes = convolutions(model)
+    if [layer.shape for layer in layers_of(model)] != [layer.shape for layer in ranges.layers]:
+        raise WeightsError(
+            f"The int8 ranges are those of another network than {ranges.identity}. Make them anew with "
+            "`upscale models quantize`."
+        )
+    rounding = _Rounding()
+    for node, layer in zip(nodes, ranges.layers, strict=True):
+        if layer.low is not None and layer.high is not None:
+            weights = _weights(node)
+            assert weights is not None
+            node.input(0).replace_source_output(rounding.of_values(node.input_value(0), *grid(layer.low, layer.high)))
+            node.input(1).replace_source_output(rounding.of_weights(weights))
+    return model
+
+
+def grid(low: float, high: float) -> tuple[float, float]:
+    """A range as wide or little wider, of which zero, that pads pictures, is one of the 256 levels."""
+    if low >= 0:
+        return 0.0, high
+    zero = min(max(round(-low / (high - low) * _STEPS), 1), _STEPS - 1)
+    step = max(-low / zero, high / (_STEPS - zero))
+    return -zero * step, (_STEPS - zero) * step
+
+
+def observe(model: Any, pictures: Sequence[Pixels]) -> tuple[Group, ...]:
+    """What enters the convolutions that are worth rounding, for H x W x 3 pictures of one size, in fp32.
+
+    `model` takes N x 3 x H x W in [0, 1].
+    """
+    model = model.clone()
+    height, width = pictures[0].shape[:2]
+    model.reshape([1, 3, height, width])
+    nodes = convolutions(model)
+    groups = _groups(nodes)
+    watched = [tensor for group in groups for tensor in group.tensors]
+    extended = library().Model([_opset().result(tensor) for tensor in watched], model.get_parameters())
+    run = library().Core().compile_model(extended, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    seen: dict[Any, list[Values]] = {tensor: [] for tensor in watched}
+    for picture in pictures:
+        for tensor, values in zip(watched, run(planes(picture)).values(), strict=True):
+            flat = values.ravel()
+            few = flat[:: -(-flat.size // _SAMPLES)]
+            seen[tensor].append(np.concatenate((few, [flat.min(), flat.max()]), dtype=np.float32))
+    return tuple(
+        _group(
+            group,
+            [nodes[place] for place in group.members],
+            np.concatenate([v for t in group.tensors for v in seen[t]]),
+        )
+        for group in groups
+    )
+
+
+def planes(picture: Pixels) -> Values:
+    """H x W x 3 of 8 bits to 1 x 3 x H x W in [0, 1]."""
+    return np.divide(picture.transpose(2, 0, 1)[None], np.float32(255), dtype=np.float32)
+
+
+class _Rounding:
+    """FakeQuantize in front of convolutions: each tensor is rounded once, however many read it."""
+
+    def __init__(self) -> None:
+        self._done: dict[tuple[Any, float, float], Any] = {}
+
+    def of_weights(self, weights: Values) -> Any:
+        """-127 to 127, times a step of each output channel."""
+        most = np.abs(weights).max(axis=(1, 2, 3), keepdims=True)
+        most[most == 0] = 1  # a channel of nothing but zeros
+        return self._fake(_opset().constant(weights), -most, most, _WEIGHT_LEVELS)
+
+    def of_values(self, tensor: Any, low: float, high: float) -> Any:
+        key = (tensor, low, high)
+        if key not in self._done:
+            self._done[key] = self._made(tensor, low, high)
+        return self._done[key]
+
+    def _made(self, tensor: Any, low: float, high: float) -> Any:
+        parts = _parts(tensor)
+        if not parts:
+            return self._fake(tensor, np.float32(low), np.float32(high), _STEPS + 1)
+        # Before values are put together or repeated there are fewer of them, and the rest moves a byte each.
+        node = tensor.get_node()
+        rounded = [self.of_values(part, low, high) for part in parts]
+        if node.get_type_name() == "Concat":
+            return _opset().concat(rounded, **node.get_attributes()).output(0)
+        where, *axes = node.input_values()[1:]
+        return _opset().interpolate(*rounded, where, axes=axes[0] if axes else None, **node.get_attributes()).output(0)
+
+    def _fake(self, values: Any, low: Values | np.float32, high: Values | np.float32, levels: int) -> Any:
+        ends = (_opset().constant(np.asarray(low, np.float32)), _opset().constant(np.asarray(high, np.float32)))
+        return _opset().fake_quantize(values, *ends, *ends, levels).output(0)
+
+
+@dataclass(slots=True)
+class _Readers:
+    """Convolutions, and the tensors they read between them."""
+
+    members: tuple[int, ...]
+    tensors: tuple[Any, ...]
+
+
+def _groups(nodes: Sequence[Any]) -> list[_Readers]:
+    groups: list[_Readers] = []
+    for place, node in enumerate(nodes):
+        if node.input_value(1).get_shape()[1] < _NARROWEST:
+            continue
+        tensors = tuple(_sources(node.input_value(0)))
+        shared = [group for group in groups if set(group.tensors) & set(tensors)]
+        members = (*(member for group in shared for member in group.members), place)
+        tensors = tuple(dict.fromkeys((*(tensor for group in shared for tensor in group.tensors), *tensors)))
+        groups = [*(group for group in groups if group not in shared), _Readers(members, tensors)]
+    return groups
+
+
+def _group(readers: _Readers, nodes: Sequence[Any], values: Values) -> Group:
+    low, high = _rounded(min(values.min(), 0)), _rounded(max(values.max(), 1e-6))
+    ends = [(_rounded(low * below), _rounded(high * above)) for above in _CLIPS for below in (_CLIPS if low else (1,))]
+    best = min(ends, key=lambda ends: _rounding_error(values, *ends))
+    multiplications = 0
+    for node in nodes:
+        channels, *size = list(node.get_output_shape(0))[1:]
+        # Kernels compute sixteen output channels at a time.
+        multiplications += math.prod(node.input_value(1).get_shape()[1:]) * max(channels, 16) * math.prod(size)
+    return Group(readers.members, (low, high), best, multiplications)
+
+
+def _rounded(value: float) -> float:
+    """To what a file of ranges need say."""
+    return float(f"{value:.5g}")
+
+
+def _rounding_error(values: Values, low: float, high: float) -> float:
+    low, high = grid(low, high)
+    step = (high - low) / _STEPS
+    return float(np.square(np.clip(np.rint(values / step) * step, low, high) - values).mean())
+
+
+def _sources(tensor: Any) -> Iterator[Any]:
+    parts = _parts(tensor)
+    for part in parts:
+        yield from _sources(part)
+    if not parts:
+        yield tensor
+
+
+def _parts(tensor: Any) -> list[Any]:
+    """The tensors whose values this one holds and no other, moved: those of a Concat, that of a nearest neighbour."""
+    node = tensor.get_node()
+    kind = node.get_type_name()
+    if kind == "Concat":
+        return node.input_values()
+    if kind == "Interpolate" and node.get_attributes()["mode"] == "nearest":
+        return node.input_values()[:1]
+    return []
+
+
+def _weights(convolution: Any) -> Values | None:
+    node = convolution.input_value(1).get_node()
+    while node.get_type_name() == "Convert":
+        node = node.input_value(0).get_node()
+    return np.asarray(node.get_data(), np.float32) if node.get_type_name() == "Constant" else None
+
+
+def _opset() -> Any:
+    return importlib.import_module(f"{library().__name__}.opset13")
