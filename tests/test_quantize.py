@@ -34,7 +34,7 @@ from upscale_cli.networks import Combination
 from upscale_cli.quantize import QuantizeRequest, _Trials, quantize
 from upscale_cli.weights.source import BUNDLED
 
-SHIPPED = ("lightweight-x2", "lightweight-x3", "lightweight-x4", "improved-x2", "improved-x4", "edsr-x2", "edsr-x4")
+SHIPPED = sorted(path.name.removesuffix(".int8.json") for path in BUNDLED.glob("*.int8.json"))
 
 
 @pytest.fixture(scope="module")
