@@ -12,18 +12,21 @@ import secrets
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Literal, Self
+from typing import TYPE_CHECKING, BinaryIO, Literal, Self
 
 import numpy as np
 from PIL import Image
 
 from upscale_cli.errors import OutputError
 from upscale_cli.media import exif as ifd
-from upscale_cli.media import png, tiff
+from upscale_cli.media import png
 from upscale_cli.media.frame import Canvas, Frame
 from upscale_cli.media.metadata import Metadata, icc_fault, icc_space
 from upscale_cli.media.paths import shown
 from upscale_cli.media.pixels import on_white, to_depth
+
+if TYPE_CHECKING:
+    from upscale_cli.media import tiff
 
 EXTENSIONS = {
     "jpg": "JPEG",
@@ -254,6 +257,8 @@ class ImageSink:
         shape = (self._left, *pixels.shape[1:])
         if self._format == "TIFF":
             if self._tiff is None:
+                from upscale_cli.media import tiff  # imports tifffile, which other formats need not wait for
+
                 expected = math.prod(shape) * pixels.itemsize * max(1, self._pages)
                 self._tiff = tiff.PageWriter(self._file, metadata=self._metadata, bytes_expected=expected)
             self._tiff.begin(shape, pixels.dtype)

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
-import tifffile
 from PIL import Image, ImageFile, PngImagePlugin, UnidentifiedImageError
 
 from upscale_cli.errors import InputError
@@ -27,7 +26,7 @@ _ELSEWHERE = "Get the file again, or save it as PNG in another program."
 # Four of Pillow's settings hold for the whole process (pixel limit, truncation, text size, warnings); one reader at a
 # time may change them.
 _PILLOW = threading.RLock()
-# What damaged files make Pillow, tifffile, zlib and OpenCV raise.
+# What damaged files make Pillow, tifffile (a ValueError of its own), zlib and OpenCV raise.
 _DECODE_ERRORS = (
     OSError,
     ValueError,
@@ -35,7 +34,6 @@ _DECODE_ERRORS = (
     SyntaxError,
     EOFError,
     zlib.error,
-    tifffile.TiffFileError,
     cv2.error,
 )
 # The same, but their texts help nobody.

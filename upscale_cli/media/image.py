@@ -12,20 +12,22 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, Self, TypeVar
 
 import cv2
 import numpy as np
-import tifffile
 from PIL import Image, UnidentifiedImageError
 
 from upscale_cli.errors import InputError
 from upscale_cli.media import exif as ifd
-from upscale_cli.media import png, sniff, tiff
+from upscale_cli.media import png, sniff
 from upscale_cli.media.frame import Frame
 from upscale_cli.media.guard import Guard
 from upscale_cli.media.metadata import Metadata, icc_fault, orientation
 from upscale_cli.media.pixels import GREY_MODES, Pixels, from_pillow, upright
+
+if TYPE_CHECKING:
+    import tifffile
 
 T = TypeVar("T")
 
@@ -228,6 +230,8 @@ class ImageSource:
     def _raw_metadata(self) -> Metadata:
         if self._tiff is not None:
             with self.path.open("rb") as file:
+                from upscale_cli.media import tiff
+
                 return tiff.metadata(file)
         image = self._image
         assert image is not None
@@ -308,6 +312,10 @@ class ImageSource:
     # --- TIFF ----------------------------------------------------------------------------------------------------
 
     def _open_tiff(self) -> ImageInfo:
+        import tifffile  # a tenth of what a run takes to start: most runs see no TIFF
+
+        from upscale_cli.media import tiff
+
         tiff.check_header(self._head, self.path.stat().st_size)
         self._tiff = tifffile.TiffFile(self.path)
         self._pages = tiff.pages(self._tiff)
@@ -332,6 +340,8 @@ class ImageSource:
         )
 
     def _tiff_frame(self, index: int) -> Frame:
+        from upscale_cli.media import tiff
+
         page = self._pages[index]
         self._guard.check_pixels(page.imagewidth, page.imagelength)
         if not self._guard.salvaging:
@@ -340,7 +350,7 @@ class ImageSource:
             return self._finish(pixels, 1, None)
         return self._finish(tiff.decode(page, page.index, self.metadata.icc), 1, None)
 
-    def _eight_bit_page(self, page: tifffile.TiffPage) -> Pixels | None:
+    def _eight_bit_page(self, page: "tifffile.TiffPage") -> Pixels | None:
         """By Pillow, which turns it upright; None where it does not know the arrangement of samples."""
         try:
             image = Image.open(self.path, formats=("TIFF",))
