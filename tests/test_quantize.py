@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from upscale_cli import quantize as quantizing
 from upscale_cli.cli.models import app
+from upscale_cli.engines import open_engine
 from upscale_cli.engines.graph import Graph, library, open_graph
 from upscale_cli.engines.quantize import (
     Layer,
@@ -263,3 +264,23 @@ def test_without_photographs_nothing_is_guessed(tmp_path: Path, photos: list[Pat
     weights.write_bytes((BUNDLED / "lightweight-x2.safetensors").read_bytes())
     with pytest.raises(UsageError, match=r"mine has no int8 ranges yet\. Give --data"):
         quantize(QuantizeRequest(model=str(weights)))
+
+
+def test_the_engine_runs_it(spices: np.ndarray) -> None:
+    tiles = spices[None, 100:164, 200:264]
+    made = {each: open_engine("lightweight-x2", device="cpu", precision=each).infer(tiles) for each in ("fp32", "int8")}
+    assert 45 < psnr(made["int8"], made["fp32"], peak=1.0) < 65
+    engine = open_engine("lightweight-x2", device="cpu", precision="int8")
+    assert (engine.backend, engine.precision) == ("openvino", "int8")
+    assert engine.coarse, "pictures of 16 bits are computed in another"
+
+
+def test_without_ranges_int8_says_how_to_get_them(tmp_path: Path) -> None:
+    weights = tmp_path / "mine.safetensors"
+    weights.write_bytes((BUNDLED / "lightweight-x2.safetensors").read_bytes())
+    with pytest.raises(UsageError, match=r"mine has no int8 ranges yet\. .*upscale models quantize NAME --data FOLDER"):
+        open_engine(weights, device="cpu", precision="int8")
+    with pytest.raises(UsageError, match="int8 runs on CPUs by OpenVINO"):
+        open_engine("lightweight-x2", device="cpu", precision="int8", backend="torch")
+    with pytest.raises(UsageError, match="bicubic-x2 is a formula"):
+        open_engine("bicubic-x2", device="cpu", precision="int8")

@@ -156,6 +156,8 @@ def choose_precision(variant: Variant, device: torch.device, wanted: str) -> str
             return fastest
         # bf16 has the range of fp32: where fp16 overflows it does not.
         return "bf16" if fastest == "fp16" and "bf16" in variant.dtypes else "fp32"
+    if wanted == "int8":
+        raise UsageError("int8 runs on CPUs by OpenVINO. Use --device cpu and --engine auto, or another --precision.")
     if wanted not in DTYPES:
         raise UsageError(f"Precision {wanted!r} is unknown. Choose auto, {', '.join(DTYPES)}.")
     if wanted not in variant.dtypes:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from upscale_cli.engines.graph import Graph, library, open_graph
-from upscale_cli.engines.openvino import capabilities, compiled
+from upscale_cli.engines.openvino import compiled, floats
 from upscale_cli.engines.quantize import (
     Group,
     Layer,
@@ -101,8 +101,8 @@ def quantize(request: QuantizeRequest, *, progress: Progress | None = None) -> Q
         layers=ranges.layers,
         loss_db=ranges.loss_db,
         pictures=ranges.pictures,
-        speed=_speed(model, ranges),
-        compared_with=_beside(),
+        speed=_speed(model, ranges, floats(graph)),
+        compared_with=floats(graph),
     )
 
 
@@ -115,6 +115,7 @@ class _Trials:
         self.layers = layers_of(model)
         self.pairs = pairs
         self.border = graph.facts.scale
+        self.floats = floats(graph)
         self.exact = self.pictures(model, "fp32", pairs)
 
     def ranges(self, chosen: dict[Group, tuple[float, float]]) -> Ranges:
@@ -131,7 +132,7 @@ class _Trials:
 
     def loss(self, chosen: dict[Group, tuple[float, float]]) -> float:
         """PSNR-Y lost, in dB, the mean of all pictures, with the rest in the precision it will run in."""
-        made = self.pictures(quantized(self.model, self.ranges(chosen)), _beside(), self.pairs)
+        made = self.pictures(quantized(self.model, self.ranges(chosen)), self.floats, self.pairs)
         return fmean(
             self._psnr(before, pair) - self._psnr(after, pair)
             for before, after, pair in zip(self.exact, made, self.pairs, strict=True)
@@ -209,14 +210,9 @@ def _compiled(model: Any, precision: str, height: int, width: int) -> Any:
     return compiled(model, precision)
 
 
-def _beside() -> str:
-    """The precision of what is not rounded, and what int8 is compared with: the fastest other of this processor."""
-    return "bf16" if "BF16" in capabilities() else "fp32"
-
-
-def _speed(model: Any, ranges: Ranges) -> float:
+def _speed(model: Any, ranges: Ranges, precision: str) -> float:
     lr = np.random.default_rng(0).random((1, 3, 128, 128), np.float32)
-    runs = [_compiled(each, _beside(), 128, 128).create_infer_request() for each in (model, quantized(model, ranges))]
+    runs = [_compiled(each, precision, 128, 128).create_infer_request() for each in (model, quantized(model, ranges))]
     seconds: tuple[list[float], list[float]] = ([], [])
     while len(seconds[0]) < 3 or sum(map(sum, seconds)) < _SECONDS:
         for run, taken in zip(runs, seconds, strict=True):

@@ -23,7 +23,7 @@ def evaluate(
         typer.Option("--lr", help="Folder of low-resolution images, paired by name; made by imresize without it."),
     ] = None,
     precision: Annotated[
-        str, typer.Option(help="fp32, bf16, fp16 or auto. Scores are taken in fp32 unless you ask.")
+        str, typer.Option(help="fp32, bf16, fp16, int8 or auto. Scores are taken in fp32 unless you ask.")
     ] = "fp32",
     engine: Annotated[opt.Backend, typer.Option("--engine", help="What runs the network.")] = "torch",
     device: Annotated[str, typer.Option("-d", "--device", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",

@@ -23,7 +23,7 @@ ALIASES = {
 }
 """Other names of an option; an empty list leaves only the value, which is then a path."""
 
-Precision = Literal["auto", "fp32", "fp16", "bf16"]
+Precision = Literal["auto", "fp32", "fp16", "bf16", "int8"]
 Backend = Literal["auto", "torch", "openvino"]
 Depth = Literal["keep", "8", "16"]
 Collision = Literal["rename", "skip", "error"]

@@ -52,10 +52,10 @@ def _open(
     if backend == "openvino" or (backend == "auto" and devices.is_cpu(device)):
         try:
             engine = OpenVINOEngine(open_graph(network, scale, offline=offline), precision=precision)
-            if backend == "openvino" or _fastest(engine.name, precision) != "torch":
+            if backend == "openvino" or precision == "int8" or _fastest(engine.name, precision) != "torch":
                 return engine
         except BackendError as error:
-            if backend != "auto":
+            if backend != "auto" or precision == "int8":
                 raise
             remark = "" if isinstance(error, UnfitError) else f"{error} torch runs it instead, slower."
     from upscale_cli.engines.eager import EagerEngine

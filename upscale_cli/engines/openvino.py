@@ -17,10 +17,11 @@ import numpy as np
 from upscale_cli import device as devices
 from upscale_cli.engines.graph import BackendError, Graph, library
 from upscale_cli.engines.interface import Floats, Tiles
+from upscale_cli.engines.quantize import Ranges, find_ranges, quantized
 from upscale_cli.errors import InferenceError, NonFiniteOutputError, OutOfMemoryError, UsageError
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
-_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
+_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "int8": 2}  # what goes past a convolution stays in floats
 _TILE_PX = (1024, 768, 512, 384)  # a pixel takes as long in all of them; a larger one has less margin to do twice
 _TILE_BYTES = 768 << 20
 _MOST_SHAPES = 4  # compiled at a time: pictures of a folder are of few sizes, and each shape holds the weights again
@@ -45,6 +46,7 @@ class OpenVINOEngine:
         self.exact = facts.exact
         self.multiple_of = facts.multiple_of
         self.precision = _choose(graph, precision)
+        self.ranges = _ranges(graph) if self.precision == "int8" else None
         self.coarse = self.precision != "fp32"  # the last layer too is computed in it
         self.tile_px = next((side for side in _TILE_PX if self.tile_bytes(side, side) <= _TILE_BYTES), 256)
         self._compiled: OrderedDict[tuple[object, ...], _Compiled] = OrderedDict()
@@ -61,7 +63,7 @@ class OpenVINOEngine:
         else:
             while len(self._compiled) >= _MOST_SHAPES:
                 self._compiled.popitem(last=False)
-            self._compiled[key] = _Compiled(self.graph, self.precision, tiles, requests=self.in_flight)
+            self._compiled[key] = _Compiled(self, tiles)
         return self._compiled[key].submit(tiles)
 
     def tile_bytes(self, height: int, width: int) -> int:
@@ -81,12 +83,15 @@ class OpenVINOEngine:
 class _Compiled:
     """The graph compiled for tiles of one shape, and the requests that take turns."""
 
-    def __init__(self, graph: Graph, precision: str, tiles: Tiles, *, requests: int) -> None:
-        self.name, self.precision, self.shape = graph.facts.name, precision, tiles.shape
+    def __init__(self, engine: OpenVINOEngine, tiles: Tiles) -> None:
+        self.name, self.precision, self.shape = engine.name, engine.precision, tiles.shape
+        model, precision = _core().read_model(engine.graph.xml), engine.precision
+        if engine.ranges:
+            model, precision = quantized(model, engine.ranges), floats(engine.graph)
         with _ours(f"{self.name} for tiles of {tiles.shape[2]} x {tiles.shape[1]}"):
-            network = compiled(_whole_way(graph, tiles), precision)
-            self._requests = [network.create_infer_request() for _ in range(requests)]
-        self._held: list[Tiles | None] = [None] * requests  # what they read: nothing else may keep it
+            network = compiled(_whole_way(model, tiles), precision)
+            self._requests = [network.create_infer_request() for _ in range(engine.in_flight)]
+        self._held: list[Tiles | None] = [None] * engine.in_flight  # what they read: nothing else may keep it
         self._next = 0
 
     def submit(self, tiles: Tiles) -> Callable[[], Floats]:
@@ -142,13 +147,18 @@ def capabilities() -> frozenset[str]:
     return frozenset(_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
 
 
+def floats(graph: Graph) -> str:
+    """The fastest floats that the network and this processor are fit for; in int8 too, what is not rounded runs so."""
+    return "bf16" if "bf16" in graph.facts.precisions and "BF16" in capabilities() else "fp32"
+
+
 def _choose(graph: Graph, wanted: str) -> str:
     sound = graph.facts.precisions
     if wanted == "auto":
-        return "bf16" if "bf16" in sound and "BF16" in capabilities() else "fp32"
-    if wanted not in PRECISIONS:
-        raise UsageError(f"Precision {wanted!r} is unknown. Choose auto, {', '.join(PRECISIONS)}.")
-    if wanted not in sound:
+        return floats(graph)
+    if wanted not in _BYTES:
+        raise UsageError(f"Precision {wanted!r} is unknown. Choose auto, {', '.join(_BYTES)}.")
+    if wanted not in (*sound, "int8"):
         raise UsageError(
             f"{graph.facts.variant} is not sound in {wanted}. Use --precision auto, or one of {', '.join(sound)}."
         )
@@ -157,13 +167,22 @@ def _choose(graph: Graph, wanted: str) -> str:
     return wanted
 
 
-def _whole_way(graph: Graph, tiles: Tiles) -> Any:
-    """The graph for these tiles, with what stands around it: N x H x W x 3 integers in; the clamped picture out, as
+def _ranges(graph: Graph) -> Ranges:
+    found = find_ranges(graph.identity, graph.facts.name)
+    if found is None:
+        raise UsageError(
+            f"{graph.facts.name} has no int8 ranges yet. Run `upscale models quantize NAME --data FOLDER` on "
+            "photographs, or use another --precision."
+        )
+    return found
+
+
+def _whole_way(model: Any, tiles: Tiles) -> Any:
+    """The model for these tiles, with what stands around it: N x H x W x 3 integers in; the clamped picture out, as
     N x sH x sW x 3, and the mean of what was not clamped yet, which NaN and infinity survive.
     """
     openvino = library()
     opset = importlib.import_module(f"{openvino.__name__}.opset13")
-    model = _core().read_model(graph.xml)
     count, height, width, channels = tiles.shape
     model.reshape([count, channels, height, width])
     clamp = model.output(0).get_node().input_value(0).get_node()
