@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from upscale_cli import findings, zoo
-from upscale_cli.engines import graph, open_engine
+from upscale_cli.engines import graph, open_engine, openvino
 from upscale_cli.engines.openvino import OpenVINOEngine
 from upscale_cli.errors import NonFiniteOutputError, UsageError
 from upscale_cli.findings import Finding
@@ -52,6 +52,23 @@ def test_tiles_may_lie_in_memory_as_they_like(spices: np.ndarray) -> None:
     np.testing.assert_array_equal(engine.infer(tiles), expected)
     turned = np.ascontiguousarray(tiles[:, ::-1, ::-1])
     np.testing.assert_array_equal(engine.infer(turned[:, ::-1, ::-1]), expected)
+
+
+def test_few_shapes_are_kept_and_large_ones_alone(monkeypatch: pytest.MonkeyPatch, spices: np.ndarray) -> None:
+    engine = open_engine(SMALL, device="cpu")
+    assert isinstance(engine, OpenVINOEngine)
+
+    def kept(*heights: int) -> list[int]:
+        for height in heights:
+            engine.infer(spices[None, :height, :64])
+        return [compiled.shape[1] for compiled in engine._compiled.values()]
+
+    assert kept(16, 24, 32, 40, 48) == [24, 32, 40, 48]
+    assert kept(24, 56) == [40, 48, 24, 56]
+    monkeypatch.setattr(openvino, "_KEPT_BYTES", engine.tile_bytes(100, 64))
+    assert kept(64) == [64]
+    assert kept(32) == [64, 32]
+    assert kept(120) == [120]
 
 
 def test_sixteen_bits_are_computed_in_fp32(spices: np.ndarray) -> None:

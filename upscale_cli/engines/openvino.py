@@ -24,7 +24,8 @@ PRECISIONS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 _BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "int8": 2}  # what goes past a convolution stays in floats
 _TILE_PX = (1024, 768, 512, 384)  # a pixel takes as long in all of them; a larger one has less margin to do twice
 _TILE_BYTES = 768 << 20
-_MOST_SHAPES = 4  # compiled at a time: pictures of a folder are of few sizes, and each shape holds the weights again
+_KEPT_SHAPES = 4  # pictures of a folder are of few sizes; each shape holds the weights again,
+_KEPT_BYTES = 1 << 30  # and the memory its tiles were computed in
 
 
 class OpenVINOEngine:
@@ -61,10 +62,21 @@ class OpenVINOEngine:
         if key in self._compiled:
             self._compiled.move_to_end(key)
         else:
-            while len(self._compiled) >= _MOST_SHAPES:
-                self._compiled.popitem(last=False)
+            self._make_room(tiles.shape)
             self._compiled[key] = _Compiled(self, tiles)
         return self._compiled[key].submit(tiles)
+
+    def _make_room(self, shape: tuple[int, ...]) -> None:
+        """Forget shapes, the longest unused first, until there is a place for another."""
+
+        def needed(count: int, height: int, width: int, _channels: int) -> int:
+            return count * self.tile_bytes(height, width)
+
+        room = _KEPT_BYTES - needed(*shape)
+        while self._compiled and (
+            len(self._compiled) >= _KEPT_SHAPES or sum(needed(*each.shape) for each in self._compiled.values()) > room
+        ):
+            self._compiled.popitem(last=False)
 
     def tile_bytes(self, height: int, width: int) -> int:
         """What lives at the worst layer, in the precision of the run, and the fp32 tiles that come out."""
