@@ -29,7 +29,8 @@ from upscale_cli.networks import Combination, Network
 from upscale_cli.pipeline import Job, PictureOptions
 from upscale_cli.request import NetworkOptions, RunRequest, Size
 from upscale_cli.run import FileReport, News, RunReport, forecast, run
-from upscale_cli.workers import Ended, Made, Opener, Orders, Task, make_on
+from upscale_cli.worker import Made, Opener, Orders, Task
+from upscale_cli.workers import Ended, make_on
 from upscale_cli.zoo import find
 
 TWO = NetworkOptions(model="bicubic", device="cpu,cpu")

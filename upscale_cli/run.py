@@ -27,7 +27,8 @@ from upscale_cli.media.frame import Frame
 from upscale_cli.networks import Network
 from upscale_cli.pipeline import Event, JobResult, Upscaler
 from upscale_cli.request import RunRequest
-from upscale_cli.workers import Ended, Networks, Opened, Opener, Orders, Task, Worker, make_on
+from upscale_cli.worker import Networks, Opened, Opener, Orders, Task, Worker
+from upscale_cli.workers import Ended, make_on
 
 PROBE_PX = 96  # side of the picture whose time a forecast is made from: a blink for every network that ships
 

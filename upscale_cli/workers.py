@@ -1,7 +1,7 @@
-"""Who makes pictures: a worker holds the networks of a run on one device; for several devices, a process holds each.
+"""Several workers: a process for each device, and one queue that all of them draw from.
 
-Owns the processes and who gets which picture next. Refuses journals, locks and printing, which stay with the process
-that asks. All that a worker is told and answers can be pickled, and nothing else reaches it.
+Owns the processes, who gets which picture next, and what becomes of pictures whose process ends. Refuses journals,
+locks and printing, which stay with the process that asks.
 """
 
 import contextlib
@@ -11,81 +11,20 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from threading import Lock
-from typing import Protocol
 
-from upscale_cli import findings
-from upscale_cli.engines import Engine
 from upscale_cli.errors import DeviceLostError, UpscaleError
 from upscale_cli.journal import remove_remains
-from upscale_cli.networks import Combination, Network
-from upscale_cli.pipeline import Event, Job, JobResult, PictureOptions, Upscaler, process
-from upscale_cli.request import NetworkOptions
+from upscale_cli.pipeline import Event, Job, JobResult
+from upscale_cli.worker import AGAIN, Made, Opened, Orders, Task, Worker
 
 LEAVE_SECONDS = 10.0
 """What a process gets to undo its unfinished pictures before it is killed."""
-_AGAIN = "The same command tries it again."
-
-
-class Opener(Protocol):
-    """What opens a network; `engines.open_engine`, or a fake in a test."""
-
-    def __call__(
-        self,
-        model: Combination,
-        scale: int | None = None,
-        *,
-        device: str,
-        precision: str,
-        backend: str,
-        offline: bool,
-    ) -> Engine: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Orders:
-    """What a worker is told before its tasks."""
-
-    network: NetworkOptions
-    picture: PictureOptions
-    chains: tuple[tuple[Network, ...], ...]
-    """Networks that pictures go through, one after another."""
-    opener: Opener
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """One picture to make."""
-
-    index: int
-    """In the run."""
-    chain: int
-    """In the orders."""
-    job: Job
-
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """What became of a task."""
-
-    index: int
-    result: JobResult
-    engine: str
-    """What made it, where and how; a forecast goes by it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """What was found to run networks in a row."""
-
-    engine: str
-    remark: str
-    """Why not something faster; empty mostly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,101 +32,6 @@ class Ended:
     """A process ended before its time."""
 
     reason: str
-
-
-class Networks:
-    """Engines by what opened them, so that each is loaded once."""
-
-    def __init__(self, options: NetworkOptions, opener: Opener) -> None:
-        self.options = options
-        self.opener = opener
-        self._engines: dict[Network, Engine] = {}
-
-    def upscaler(self, stages: Sequence[Network]) -> Upscaler:
-        return Upscaler(
-            [self._engine(stage) for stage in stages],
-            tile_px=self.options.tile_px,
-            overlap_px=self.options.overlap_px,
-            strength=self.options.strength,
-        )
-
-    def label(self, stages: Sequence[Network]) -> str:
-        """What ran where, in which precision and by what."""
-        engines = [self._engine(stage) for stage in stages]
-        first, names = engines[0], " + ".join(engine.name for engine in engines)
-        return f"{names} on {first.device} in {first.precision} by {first.backend}"
-
-    def seconds_per_pixel(self, network: Network, tile_px: int) -> float | None:
-        """How long a pixel of a tile takes by what `upscale bench` found here, if it did."""
-        engine = self._engine(network)
-        return findings.seconds_per_pixel(
-            engine.name, engine.device, backend=engine.backend, precision=engine.precision, tile_px=tile_px
-        )
-
-    def remark(self, stages: Sequence[Network]) -> str:
-        """Why not by something faster; empty mostly."""
-        return " ".join(dict.fromkeys(filter(None, (self._engine(stage).remark for stage in stages))))
-
-    def _engine(self, network: Network) -> Engine:
-        if network not in self._engines:
-            options = self.options
-            self._engines[network] = self.opener(
-                network.combination,
-                network.scale,
-                device=options.device,
-                precision=options.precision,
-                backend=options.backend,
-                offline=options.offline,
-            )
-        return self._engines[network]
-
-
-class Worker:
-    """The networks of a run, open on one device."""
-
-    def __init__(self, orders: Orders, hear: Callable[[Event | Opened], None]) -> None:
-        """Opens all, so that what is wrong with one ends the run before it begins; raises what `opener` does.
-
-        `hear` is told what was opened, and later how far the picture of a task is.
-        """
-        networks = Networks(orders.network, orders.opener)
-        self._chains: list[tuple[Upscaler, str]] = []
-        self._picture = orders.picture
-        self._hear = hear
-        for stages in orders.chains:
-            self._chains.append((networks.upscaler(stages), networks.label(stages)))
-            hear(Opened(networks.label(stages), networks.remark(stages)))
-
-    def make(self, tasks: Iterable[Task]) -> Generator[Made]:
-        """Every picture, in the order of the tasks, which are taken a few ahead and by another thread.
-
-        DeviceLostError, behind what became of the picture that it happened to, once the device takes no more. Closed
-        early, as by Ctrl-C, nothing half-made stays.
-        """
-        for chain, group in itertools.groupby(tasks, key=lambda task: task.chain):
-            with contextlib.closing(self._make(chain, group)) as results:
-                yield from results
-
-    def _make(self, chain: int, tasks: Iterable[Task]) -> Generator[Made]:
-        upscaler, engine = self._chains[chain]
-        taken: list[int] = []
-
-        def jobs() -> Iterator[Job]:
-            for task in tasks:
-                taken.append(task.index)
-                yield task.job
-
-        def listen(event: Event) -> None:
-            if event.finished is None:
-                self._hear(replace(event, job_index=taken[event.job_index]))
-
-        with contextlib.closing(process(jobs(), upscaler, self._picture, progress=listen)) as results:
-            for place, result in enumerate(results):
-                if not result.device_lost:
-                    yield Made(taken[place], result, engine)
-                    continue
-                yield Made(taken[place], replace(result, error=f"{result.error}. {_AGAIN}"), engine)
-                raise DeviceLostError(result.error)
 
 
 def make_on(
@@ -255,7 +99,7 @@ class _Crew:
         self.alive: list[_Process] = []
 
     def results(self) -> Iterator[Made]:
-        threads = _cores() // max(1, self.devices.count("cpu"))
+        threads = max(1, _cores() // max(1, self.devices.count("cpu")))
         for device in self.devices:
             self.alive.append(_start(device, self.orders, threads if device == "cpu" else 0))
         fate = ""
@@ -270,7 +114,7 @@ class _Crew:
                     fate = self._bury(worker)
                     self.hear(Ended(fate))
                     for task in worker.in_hand.values():
-                        yield Made(task.index, _failed(task.job, f"{fate}. {_AGAIN}"), "")
+                        yield Made(task.index, _failed(task.job, f"{fate}. {AGAIN}"), "")
                     continue
                 if isinstance(message, Made):
                     del worker.in_hand[message.index]
