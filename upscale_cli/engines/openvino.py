@@ -111,7 +111,7 @@ class _Compiled:
         request = self._requests[turn]
         with _ours(self.name):
             request.wait()  # of a tile that nobody asked for
-            self._held[turn] = lr = np.require(tiles, requirements="CW")  # the library refuses others
+            self._held[turn] = lr = np.require(tiles, requirements=["C", "W"])  # the library refuses others
             request.set_input_tensor(library().Tensor(lr, shared_memory=True))
             request.start_async()
         return functools.partial(self._result, request)
