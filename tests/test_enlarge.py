@@ -331,10 +331,13 @@ def test_automatic_tiles_follow_device_margin_and_memory() -> None:
 
 def test_batches_fill_the_memory_of_an_accelerator_and_stay_single_on_a_cpu() -> None:
     color = noise(300, 300)
+    quick = NearestEngine(device="cuda")
+    quick.tile_px = 120
     for engine, size in (
         (NearestEngine(), 1),
         (NearestEngine(device="cuda", available=2 * 5 * 64 * 64 * 1000), 5),
         (NearestEngine(device="cuda"), 16),
+        (quick, 3),
     ):
         np.testing.assert_array_equal(enlarged(Upscaler([engine], tile_px=64), color).color, nearest(color, 2))
         assert max(shape[0] for shape in engine.shapes) == size

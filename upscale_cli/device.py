@@ -17,6 +17,16 @@ if TYPE_CHECKING:
     import torch
 
 
+# Words of a RuntimeError that has no other mark: of torch's allocator on CPUs, of CUDA where torch did not allocate
+# (pinned memory, graphs), and of its libraries.
+_NO_MEMORY = (
+    "DefaultCPUAllocator",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class DeviceInfo:
     """One usable device, for `upscale devices`."""
@@ -105,8 +115,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    # On a CPU torch raises a plain RuntimeError; its allocator's name is the only mark it carries.
-    return type(error) is RuntimeError and "DefaultCPUAllocator" in str(error)
+    return isinstance(error, RuntimeError) and any(mark in str(error) for mark in _NO_MEMORY)
 
 
 def is_lost(device: torch.device) -> bool:

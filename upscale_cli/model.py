@@ -4,8 +4,9 @@ What is no multiple of the variant's `multiple_of` is padded here. Tiles need no
 that the blocks a network folds begin at the same pixels in every tile.
 """
 
+import contextlib
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -44,14 +45,27 @@ class Model:
         Raises OutOfMemoryError if the device has no room, DeviceLostError if it works no more, NonFiniteOutputError if
         the network gives NaN or infinity.
         """
-        height, width = lr.shape[-2:]
-        try:
-            ready = lr.to(self.device, torch.float32, memory_format=torch.channels_last)
-            sr = self.module(_pad_to_multiple(ready, self.variant.multiple_of))
-            sr = sr[..., : height * self.variant.scale, : width * self.variant.scale]
-            # Infinity and NaN survive a sum; clamping would hide the one and the file format the other.
-            finite = bool(torch.isfinite(sr.sum()))
+        with self.failures(*lr.shape[-2:]):
+            sr = self.raw(lr.to(self.device, torch.float32, memory_format=torch.channels_last))
+            finite = bool(is_finite(sr))
             sr = sr.clamp_(0, 1).cpu()
+        if not finite:
+            raise self.non_finite()
+        return sr
+
+    def raw(self, lr: Tensor) -> Tensor:
+        """What the network itself gives, not clamped: N x 3 x H x W, float32, channels last, on the device, where
+        nothing is waited for, to N x 3 x sH x sW.
+        """
+        height, width = lr.shape[-2:]
+        sr = self.module(_pad_to_multiple(lr, self.variant.multiple_of))
+        return sr[..., : height * self.variant.scale, : width * self.variant.scale]
+
+    @contextlib.contextmanager
+    def failures(self, height: int, width: int) -> Iterator[None]:
+        """The library's errors inside, with a tile of this size, as those of the pipeline."""
+        try:
+            yield
         except (RuntimeError, MemoryError) as error:
             if devices.is_out_of_memory(error):
                 raise OutOfMemoryError(f"{self.variant.name} has no memory for {height} x {width} pixels.") from error
@@ -59,13 +73,20 @@ class Model:
                 reason = str(error).partition("\n")[0]
                 raise DeviceLostError(f"The device {self.device} works no more: {reason}") from error
             raise
-        if not finite:
-            raise NonFiniteOutputError(f"{self.variant.name} gave NaN or infinity in {self.precision}.")
-        return sr
+
+    def non_finite(self) -> NonFiniteOutputError:
+        """The error for a picture that is none."""
+        return NonFiniteOutputError(f"{self.variant.name} gave NaN or infinity in {self.precision}.")
 
     def in_precision(self, precision: str) -> "Model":
         """The same weights in another precision."""
         return Model(self.name, self.variant, self._source, device=self.device, precision=precision)
+
+
+def is_finite(sr: Tensor) -> Tensor:
+    """Whether no value is NaN or infinite, as a tensor, on the device. To be asked before anything is clamped."""
+    # Both survive a sum; clamping would hide the one and the file format the other.
+    return torch.isfinite(sr.sum())
 
 
 class Picture(nn.Module):

@@ -85,6 +85,7 @@ class Stage:
         self._tile_px = tile_px or self._automatic_tile(overlap)
         self._batch = batch
         self._twin: Engine | None = None
+        self._heard = {"", engine.remark}
 
     def _automatic_tile(self, overlap: int) -> int:
         """Large enough that margins cost little, small enough for the caches and the memory."""
@@ -105,12 +106,21 @@ class Stage:
         ignored = 0 < self._wanted_px < grid.tile_px
         return tuple(filter(None, (self._thin * (len(grid) > 1), self._whole * ignored)))
 
+    def _news(self) -> tuple[str, ...]:
+        """What the engines have come to remark as they ran, said once."""
+        found = {engine.remark for engine in (self.engine, self._twin) if engine} - self._heard
+        self._heard |= found
+        return tuple(sorted(found))
+
     def batch_for(self, grid: Plan) -> int:
-        """Tiles at a time: as many as fit into the memory; one on a CPU, which gains nothing by more."""
+        """Tiles at a time: as many as fit into the memory and are no more than one of the size the engine is fastest
+        with; one on a CPU, which gains nothing by more.
+        """
         if self._batch is None and self.engine.device == "cpu":
             return 1
         room = self._budget // max(1, self.engine.tile_bytes(grid.rows.side, grid.columns.side))
-        return max(1, min(len(grid), self._batch or min(_MOST_BATCH, room)))
+        filled = self.engine.tile_px**2 // (grid.rows.side * grid.columns.side)
+        return max(1, min(len(grid), self._batch or min(_MOST_BATCH, room, filled)))
 
     def _shrink(self, grid: Plan, error: OutOfMemoryError) -> None:
         """Halve what is given to the device at a time: the batch while there is one, then the tile, for good.
@@ -166,6 +176,7 @@ class Stage:
             except OutOfMemoryError as error:
                 self._shrink(grid, error)
                 self.effort = replace(self.effort, restarts=self.effort.restarts + 1)
+        self.effort = replace(self.effort, remarks=self.effort.remarks + self._news())
 
     def _first_needed(self, done: int) -> int:
         """The first row of the source needed for what comes after `done` rows of the enlargement."""

@@ -58,12 +58,14 @@ def _open(
             if backend != "auto" or precision == "int8":
                 raise
             remark = "" if isinstance(error, UnfitError) else f"{error} torch runs it instead, slower."
+    from upscale_cli.engines.cuda import CudaEngine
     from upscale_cli.engines.eager import EagerEngine
     from upscale_cli.model import Model, load_network
 
     where = devices.pick(device)
     name, variant, module = load_network(network.models, network.share, scale=scale, offline=offline)
-    return EagerEngine(Model(name, variant, module, device=where, precision=precision), remark=remark)
+    model = Model(name, variant, module, device=where, precision=precision)
+    return CudaEngine(model) if where.type == "cuda" else EagerEngine(model, remark=remark)
 
 
 def _fastest(name: str, precision: str) -> str | None:

@@ -34,8 +34,12 @@ class Ensemble:
         self.precision = "/".join(dict.fromkeys(member.precision for member in members))
         self.backend = "/".join(dict.fromkeys(member.backend for member in members))
         self.coarse = any(member.coarse for member in members)
-        self.remark = " ".join(dict.fromkeys(filter(None, (member.remark for member in members))))
         self.tile_px = min(member.tile_px for member in members)
+
+    @property
+    def remark(self) -> str:
+        """Of every member that has one."""
+        return " ".join(dict.fromkeys(filter(None, (member.remark for member in self.members))))
 
     def infer(self, tiles: Tiles) -> Floats:
         """N x H x W x 3 to N x sH x sW x 3 in [0, 1]; see Engine."""
@@ -82,8 +86,12 @@ class SelfEnsemble:
         self.precision = engine.precision
         self.backend = engine.backend
         self.coarse = engine.coarse
-        self.remark = engine.remark
         self.tile_px = engine.tile_px
+
+    @property
+    def remark(self) -> str:
+        """Of the engine."""
+        return self.engine.remark
 
     def infer(self, tiles: Tiles) -> Floats:
         """N x H x W x 3 to N x sH x sW x 3 in [0, 1]; see Engine."""

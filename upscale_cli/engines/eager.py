@@ -13,7 +13,7 @@ from upscale_cli.model import DTYPES, Model
 from upscale_cli.zoo import Variant
 
 _CPU_TILE_PX = 256  # what a layer makes of it stays in the caches
-_ACCELERATOR_TILE_PX = 1024  # large enough to fill any device; more would only cost memory
+ACCELERATOR_TILE_PX = 1024  # large enough to fill any device; more would only cost memory
 _PROBE_PX = 128  # no less: networks that look through windows fill smaller pictures up to one
 
 
@@ -35,7 +35,7 @@ class EagerEngine:
         self.device = str(model.device)
         self.precision = model.precision
         self.remark = remark
-        self.tile_px = _CPU_TILE_PX if model.device.type == "cpu" else _ACCELERATOR_TILE_PX
+        self.tile_px = _CPU_TILE_PX if model.device.type == "cpu" else ACCELERATOR_TILE_PX
 
     def infer(self, tiles: Tiles) -> Floats:
         """N x H x W x 3 to N x sH x sW x 3 in [0, 1]; see Engine."""

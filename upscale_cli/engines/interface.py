@@ -35,8 +35,12 @@ class Engine(Protocol):
     """`fp32`, `bf16`, `fp16` or `int8`; `bf16/fp32` where members differ."""
     backend: str
     """What runs it: `torch`, `openvino`; `openvino/torch` where members differ."""
-    remark: str
-    """Why this engine and not a faster one, for the user; mostly empty."""
+
+    @property
+    def remark(self) -> str:
+        """Why this engine and not a faster one, for the user; mostly empty. What it finds as it runs is said then."""
+        ...
+
     coarse: bool
     """True where pictures come out with few more than 8 significant bits: those of 16 bits are for its fp32 twin."""
     tile_px: int
