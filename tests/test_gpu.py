@@ -1,14 +1,22 @@
-"""On a CUDA device: the CPU's picture, half precision, and memory that runs out. Skipped where there is none."""
+"""On a CUDA device: the CPU's picture, half precision, graphs, memory that runs out. Skipped where there is none."""
 
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+from torch.backends import cudnn
 
 from upscale_cli.engines import open_engine
+from upscale_cli.engines.cuda import EAGER_RUNS, CudaEngine
+from upscale_cli.engines.eager import EagerEngine
+from upscale_cli.errors import NonFiniteOutputError, OutOfMemoryError
 from upscale_cli.metrics.fidelity import psnr
+from upscale_cli.model import load_model
 from upscale_cli.pipeline import Upscaler
 from upscale_cli.request import NetworkOptions, RunRequest
 from upscale_cli.run import run
@@ -21,6 +29,11 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device"),
 ]
 ROWS = ("lightweight-x2", "improved-x4", "edsr-x4")
+DEPTHS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "u8": lambda rgb: rgb,
+    "u16": lambda rgb: rgb.astype(np.uint16) * 257,
+    "floats": lambda rgb: (rgb / 255).astype(np.float32),
+}
 
 
 @pytest.fixture
@@ -58,6 +71,137 @@ def test_tiles_shrink_until_they_fit(spices: np.ndarray) -> None:
     assert upscaler.effort.tile_px < 640
     small = Upscaler([open_engine("edsr-x4", device="cuda", precision="fp32")], tile_px=128).enlarge_rgb8(spices)
     assert (np.abs(tiled.astype(int) - small.astype(int)) <= 1).mean() >= 0.999
+
+
+def cuda_engine(row: str, precision: str) -> CudaEngine:
+    return CudaEngine(load_model(row, device="cuda", precision=precision))
+
+
+def eager(engine: CudaEngine, tiles: np.ndarray) -> np.ndarray:
+    """What the network gives without any of the engine, and without TF32."""
+    with cudnn.flags(enabled=True, allow_tf32=engine.precision != "fp32"):
+        return EagerEngine(engine.model).infer(tiles)
+
+
+def drain(engine: CudaEngine, tiles: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """All of them as the pipeline asks: `in_flight` submitted, one asked for."""
+    waiting, found = [], []
+    for tile in tiles:
+        waiting.append(engine.submit(tile))
+        if len(waiting) == engine.in_flight:
+            found.append(waiting.pop(0)().copy())
+    return found + [asked().copy() for asked in waiting]
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+@pytest.mark.parametrize("row", ROWS)
+def test_graphs_give_the_eager_picture(row: str, precision: str, depth: str, spices: np.ndarray) -> None:
+    engine = cuda_engine(row, precision)
+    tiles = [DEPTHS[depth](spices[None, 16 * n : 16 * n + 96, 200:328]) for n in range(EAGER_RUNS + 5)]
+    for tile, picture in zip(tiles, drain(engine, tiles), strict=True):
+        expected = eager(engine, tile)
+        if precision == "fp32":
+            np.testing.assert_allclose(picture, expected, atol=1e-3)
+        else:
+            error = float(np.mean((picture - expected) ** 2))
+            assert -10 * np.log10(error + 1e-12) > 55
+    assert engine.remark == "", "bundled networks can be captured"
+
+
+def test_the_same_tiles_make_the_same_picture_whatever_ran_before(spices: np.ndarray) -> None:
+    tile = spices[None, :128, :128]
+    engine = cuda_engine("edsr-x4", "fp16")
+    first = engine.infer(tile)
+    for picture in drain(engine, [tile] * (EAGER_RUNS + 3)):
+        np.testing.assert_array_equal(picture, first)
+
+
+def test_shapes_and_depths_may_change_with_every_tile(spices: np.ndarray) -> None:
+    engine = cuda_engine("improved-x4", "fp32")
+    shapes = [(64, 64), (96, 48), (33, 127), (64, 200)]
+    tiles = []
+    for n in range(5 * len(shapes)):
+        height, width = shapes[n % len(shapes)]
+        batch = np.stack([spices[top : top + height, 2 * n : 2 * n + width] for top in (n, 150 + n)])
+        tiles.append(DEPTHS["u16" if n % 3 else "u8"](batch))
+    for tile, picture in zip(tiles, drain(engine, tiles), strict=True):
+        np.testing.assert_allclose(picture, eager(engine, tile), atol=1e-3)
+    assert engine.remark == ""
+
+
+def test_two_engines_take_turns_on_one_device(spices: np.ndarray) -> None:
+    engines = [cuda_engine("improved-x4", "fp16"), cuda_engine("edsr-x4", "fp16")]
+    tiles = [spices[None, 16 * n : 16 * n + 96, :128] for n in range(6)]
+    expected = [[engine.infer(tile) for tile in tiles] for engine in engines]
+    for index, tile in enumerate(tiles):
+        asked = [engine.submit(tile) for engine in engines]
+        for each, pictures in zip(asked, expected, strict=True):
+            np.testing.assert_allclose(each(), pictures[index], atol=1e-3)
+
+
+def test_nan_is_seen_eagerly_and_in_a_graph(spices: np.ndarray) -> None:
+    model = load_model("lightweight-x2", device="cuda", precision="fp16")
+    sound = model.module.forward
+
+    def forward(lr: Tensor) -> Tensor:
+        return torch.where(lr.mean() > 0.9, torch.nan, 1.0) * sound(lr)
+
+    model.module.forward = forward
+    engine = CudaEngine(model)
+    good, bad = spices[None, :64, :96], np.full((1, 64, 96, 3), 255, np.uint8)
+    expected = engine.infer(good)
+    for _ in range(EAGER_RUNS):
+        first, broken, last = engine.submit(good), engine.submit(bad), engine.submit(good)
+        np.testing.assert_allclose(first(), expected, atol=1e-3)
+        with pytest.raises(NonFiniteOutputError):
+            broken()
+        np.testing.assert_allclose(last(), expected, atol=1e-3)
+
+
+@pytest.mark.usefixtures("little_memory")
+def test_after_memory_ran_out_smaller_tiles_are_right(spices: np.ndarray) -> None:
+    engine = cuda_engine("edsr-x4", "fp32")
+    small = spices[None, :64, :64]
+    expected = eager(engine, small)
+    drain(engine, [small] * (EAGER_RUNS + 1))
+    growing = [np.resize(spices, (1, side, side, 3)) for side in range(128, 1024, 64)]
+    with pytest.raises(OutOfMemoryError):  # before or while one is captured
+        drain(engine, [tile for tile in growing for _ in range(EAGER_RUNS)])
+    for picture in drain(engine, [small] * (EAGER_RUNS + 1)):
+        np.testing.assert_allclose(picture, expected, atol=1e-3)
+    assert engine.remark == ""
+
+
+@pytest.mark.parametrize("row", ["lightweight-x2", "edsr-x4"])
+def test_a_tile_takes_about_the_memory_it_is_said_to(row: str, spices: np.ndarray) -> None:
+    engine = cuda_engine(row, "fp16")
+    tile = np.resize(spices, (1, 512, 512, 3))
+    torch.cuda.synchronize()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_reserved()
+    drain(engine, [tile] * (EAGER_RUNS + 3))
+    # Half of what is free is planned with.
+    assert torch.cuda.max_memory_reserved() - before < 2 * engine.tile_bytes(512, 512)
+
+
+def test_a_lost_device_is_told() -> None:
+    code = """
+import numpy as np, torch
+from upscale_cli.engines import open_engine
+from upscale_cli.errors import DeviceLostError
+engine = open_engine("lightweight-x2", device="cuda")
+tile = np.zeros((1, 64, 64, 3), np.uint8)
+engine.infer(tile)
+torch.zeros(1, device="cuda")[torch.tensor([9], device="cuda")]  # after which the device takes no more work
+try:
+    engine.infer(tile)
+except DeviceLostError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert done.stdout.startswith("The device cuda works no more: "), done.stderr
 
 
 def test_two_processes_share_one_card(photos: list[Path], tmp_path: Path) -> None:
