@@ -13,7 +13,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-import onnxruntime
+import onnxruntime  # pyright: ignore[reportMissingImports]
 
 
 def main() -> None:
