@@ -315,7 +315,7 @@ class _Bench:
                 backend=trial.setting.backend,
                 precision=trial.setting.precision,
                 tile_px=trial.tile_px,
-                seconds_per_pixel=1 / trial.middle(lambda turn: turn.network_pixels_per_second),
+                seconds_per_pixel=trial.middle(lambda turn: 1 / turn.network_pixels_per_second),
                 first_seconds=trial.first_seconds,
                 bytes=trial.memory_bytes,
                 date=today,
