@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from upscale_cli import device as devices
+
 HERE = Path(__file__).parent
 PACKAGES = ("torch", "numpy", "pillow", "opencv-python")
 
@@ -16,7 +18,7 @@ def machine(device: torch.device, packages: Iterable[str] = PACKAGES) -> dict[st
     """What the numbers depend on; of the packages, the versions of those that are installed."""
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "cpu": cpu_name(),
+        "cpu": devices.hardware("cpu"),
         "threads": torch.get_num_threads(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "python": platform.python_version(),
@@ -33,15 +35,6 @@ def installed(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def cpu_name() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor()
 
 
 def git(*words: str) -> str:

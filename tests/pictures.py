@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
 
-from upscale_cli.media.encode import EXTENSIONS, ImageSink
+from upscale_cli.media.encode import ImageSink
+from upscale_cli.media.formats import EXTENSIONS
 from upscale_cli.media.frame import Frame
 from upscale_cli.media.image import ImageSource
 from upscale_cli.media.metadata import Metadata

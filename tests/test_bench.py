@@ -26,7 +26,8 @@ from upscale_cli.errors import OutputError, UpscaleError, UsageError
 from upscale_cli.media.made import made_picture
 from upscale_cli.render import bench as rendered
 from upscale_cli.trial import Setting, Stages
-from upscale_cli.yardstick import Rate, Yardstick, memory_growth, operations_per_pixel
+from upscale_cli.yardstick import Rate, Yardstick, memory_growth
+from upscale_cli.zoo.cost import operations_per_pixel
 
 QUICK = {
     "models": ("lightweight-x2",),

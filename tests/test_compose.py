@@ -12,7 +12,7 @@ from nearest_engine import NearestEngine, nearest
 
 from upscale_cli import zoo
 from upscale_cli.engines import Engine, Ensemble, SelfEnsemble, open_engine
-from upscale_cli.engines.eager import EagerEngine, live_values_per_pixel
+from upscale_cli.engines.eager import EagerEngine
 from upscale_cli.engines.interface import Tiles
 from upscale_cli.enlarge import Upscaler
 from upscale_cli.errors import UsageError
@@ -21,6 +21,7 @@ from upscale_cli.manifest import load_manifest
 from upscale_cli.model import Model, load_mixture, load_model
 from upscale_cli.networks import Combination
 from upscale_cli.weights import formats, source
+from upscale_cli.zoo.cost import live_values_per_pixel
 from upscale_cli.zoo.cyclegan import Generator
 
 SMALL = "lightweight-x2"

@@ -18,7 +18,8 @@ from PIL import Image
 
 from upscale_cli.errors import OutputError
 from upscale_cli.media import png, tiff
-from upscale_cli.media.encode import EXTENSIONS, ImageSink, can_hold, size_fault
+from upscale_cli.media.encode import ImageSink
+from upscale_cli.media.formats import EXTENSIONS, can_hold, size_fault
 from upscale_cli.media.frame import Frame
 from upscale_cli.media.image import FORMATS, probe
 from upscale_cli.media.metadata import Metadata

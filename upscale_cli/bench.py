@@ -28,7 +28,8 @@ from upscale_cli.media.paths import picture_files
 from upscale_cli.metrics.fidelity import psnr
 from upscale_cli.trial import Pixels, Setting, Stages, Trial
 from upscale_cli.weights.loading import load_module
-from upscale_cli.yardstick import Rate, Yardstick, operations_per_pixel
+from upscale_cli.yardstick import Rate, Yardstick
+from upscale_cli.zoo.cost import operations_per_pixel
 
 USUAL_SCALE = 2  # as of the main command
 TURNS = 3

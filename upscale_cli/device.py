@@ -197,6 +197,13 @@ def hardware(device: str) -> str:
         return platform.processor() or platform.machine()
 
 
+def threads() -> int:
+    """Threads that a CPU engine takes for itself: a core each, or fewer where OMP_NUM_THREADS says so."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    wanted = os.environ.get("OMP_NUM_THREADS", "")  # as every library that computes takes it
+    return min(cores, int(wanted)) if wanted.isdigit() and int(wanted) else cores
+
+
 def restart_peak_memory() -> int | None:
     """Forget how much memory this process once held; what it holds now, or None where the system keeps no such note."""
     try:

@@ -63,11 +63,8 @@ def path() -> Path:
 
 def machine(device: str) -> str:
     """This machine as far as it decides speed: processor, cores, the device, and the versions of what runs networks."""
-    threads = os.environ.get("OMP_NUM_THREADS", "")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    cores = min(cores, int(threads)) if threads.isdigit() and int(threads) else cores
     hardware = dict.fromkeys((devices.hardware(device), devices.hardware("cpu")))
-    return f"{', '.join(hardware)}, {cores} cores; {_versions()}"
+    return f"{', '.join(hardware)}, {devices.threads()} cores; {_versions()}"
 
 
 def known(model: str, device: str) -> tuple[Finding, ...]:

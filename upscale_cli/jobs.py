@@ -15,7 +15,7 @@ from typing import Literal
 
 from upscale_cli.errors import InputError, OutputError, UsageError
 from upscale_cli.journal import Journal, results_in
-from upscale_cli.media.encode import EXTENSIONS, can_hold, size_fault
+from upscale_cli.media.formats import EXTENSIONS, can_hold, size_fault
 from upscale_cli.media.image import ImageInfo, probe
 from upscale_cli.media.paths import (
     PICTURE_SUFFIXES,

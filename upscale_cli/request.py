@@ -11,7 +11,7 @@ from typing import Literal
 
 from upscale_cli.errors import UsageError
 from upscale_cli.manifest import DEFAULT_MODEL
-from upscale_cli.media.encode import EXTENSIONS
+from upscale_cli.media.formats import EXTENSIONS
 from upscale_cli.media.paths import CollisionRule, check_template
 from upscale_cli.networks import Combination
 from upscale_cli.pipeline import PictureOptions

@@ -22,7 +22,7 @@ from upscale_cli.errors import DeviceLostError, OutputError
 from upscale_cli.jobs import Item, Plan, decide, without_name
 from upscale_cli.jobs import plan as make_plan
 from upscale_cli.journal import Journal, locked, remove_remains
-from upscale_cli.media.encode import STREAMED
+from upscale_cli.media.formats import STREAMED
 from upscale_cli.media.frame import Frame
 from upscale_cli.networks import Network
 from upscale_cli.pipeline import Event, JobResult, Upscaler

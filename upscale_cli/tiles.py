@@ -14,7 +14,6 @@ sum needs no division. Ramps do not meet: no pixel lies in three tiles of an axi
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -108,11 +107,6 @@ class Plan:
     def tile_px(self) -> int:
         """The longer side of a tile."""
         return max(self.rows.side, self.columns.side)
-
-    @cached_property
-    def work(self) -> float:
-        """Pixels that pass through the network for one pixel of the image; 1 when it goes whole."""
-        return len(self) * self.rows.side * self.columns.side / (self.rows.length * self.columns.length)
 
     def cut(self, image: npt.NDArray, tile: Tile) -> npt.NDArray:
         """The view of an H x W x C image that `tile` covers."""

@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from threading import Lock
 
+from upscale_cli.device import threads as all_threads
 from upscale_cli.errors import DeviceLostError, UpscaleError
 from upscale_cli.journal import remove_remains
 from upscale_cli.pipeline import Event, Job, JobResult
@@ -99,7 +100,7 @@ class _Crew:
         self.alive: list[_Process] = []
 
     def results(self) -> Iterator[Made]:
-        threads = max(1, _cores() // max(1, self.devices.count("cpu")))
+        threads = max(1, all_threads() // max(1, self.devices.count("cpu")))
         for device in self.devices:
             self.alive.append(_start(device, self.orders, threads if device == "cpu" else 0))
         fate = ""
@@ -263,11 +264,3 @@ def _failed(job: Job, error: str) -> JobResult:
         notes=(),
         error=error,
     )
-
-
-def _cores() -> int:
-    """Threads that a CPU engine would take for itself."""
-    wanted = os.environ.get("OMP_NUM_THREADS", "")
-    if wanted.isdigit():
-        return int(wanted)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,12 +1,11 @@
-"""What speed is measured against: the operations a network asks for, and how many of them this machine does a second.
+"""What speed is measured against: how many operations this machine does a second.
 
-Owns the counting of operations, the convolution that every machine is good at, and how far memory grew. Knows no
+Owns the convolution that every machine is good at, and how far memory grew. Knows no
 picture and no file; what an engine makes of a network is for others to time.
 """
 
 import contextlib
 import copy
-import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,13 +14,11 @@ from itertools import pairwise
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from upscale_cli import device as devices
 from upscale_cli.engines import graph, openvino
 from upscale_cli.engines.graph import BackendError
 from upscale_cli.model import DTYPES
-from upscale_cli.zoo import Variant
 
 CHANNELS = 64
 KERNEL = 3
@@ -30,7 +27,6 @@ COLORS = 3
 CPU_SIDE_PX, ACCELERATOR_SIDE_PX = 256, 1024  # as large as automatic tiles
 SECONDS = 0.2
 """Of one measurement, once it is warm."""
-_PROBE_PX = 128  # no less: networks that look through windows fill smaller pictures up to one
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,27 +37,6 @@ class Rate:
     per_second: float
     backend: str
     """What was fastest at it."""
-
-
-@functools.cache
-def operations_per_pixel(variant: Variant) -> float:
-    """What a network asks for an input pixel, a multiplication and an addition counted as two.
-
-    Convolutions and matrix products, read off a run on the meta device, which computes shapes and nothing else; off a
-    real one for networks of other packages whose code looks at numbers.
-    """
-    try:
-        return _operations(variant, torch.device("meta"))
-    except RuntimeError:
-        return _operations(variant, torch.device("cpu"))
-
-
-def _operations(variant: Variant, device: torch.device) -> float:
-    side = -(-_PROBE_PX // variant.multiple_of) * variant.multiple_of
-    with device, torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        # Moved there too: what was built around weights in memory is not made of meta tensors.
-        variant.build().to(device).eval()(torch.full((1, 3, side, side), 0.5))
-    return counter.get_total_flops() / side**2
 
 
 @dataclass(slots=True, eq=False)

@@ -17,9 +17,10 @@ from torch import Tensor
 from torch.backends import cudnn
 
 from upscale_cli import device as devices
-from upscale_cli.engines.eager import ACCELERATOR_TILE_PX, EagerEngine, live_values_per_pixel
+from upscale_cli.engines.eager import ACCELERATOR_TILE_PX, EagerEngine
 from upscale_cli.engines.interface import Floats, Tiles
 from upscale_cli.model import DTYPES, Model, is_finite
+from upscale_cli.zoo.cost import live_values_per_pixel
 
 EAGER_RUNS = 3  # of a shape, before it is captured: what libraries do at first cannot be
 CLOCKED = False  # cuDNN's search for the fastest algorithm: two runs may then differ in the last bit

@@ -5,16 +5,14 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
 from upscale_cli import device as devices
 from upscale_cli.engines.interface import Floats, Tiles, unit_floats
 from upscale_cli.model import DTYPES, Model
-from upscale_cli.zoo import Variant
+from upscale_cli.zoo.cost import live_values_per_pixel
 
 _CPU_TILE_PX = 256  # what a layer makes of it stays in the caches
 ACCELERATOR_TILE_PX = 1024  # large enough to fill any device; more would only cost memory
-_PROBE_PX = 128  # no less: networks that look through windows fill smaller pictures up to one
 
 
 class EagerEngine:
@@ -59,36 +57,3 @@ class EagerEngine:
     def in_precision(self, precision: str) -> "EagerEngine":
         """The same network in another precision."""
         return EagerEngine(self.model.in_precision(precision))
-
-
-@functools.cache
-def live_values_per_pixel(variant: Variant) -> float:
-    """Values alive at the worst layer, per input pixel: its input, its output, one skip connection of that size.
-
-    Read off a run on the meta device, which computes shapes and nothing else; off a real one for networks of other
-    packages whose code looks at numbers.
-    """
-    try:
-        return _live_values(variant, torch.device("meta"))
-    except RuntimeError:
-        return _live_values(variant, torch.device("cpu"))
-
-
-def _live_values(variant: Variant, device: torch.device) -> float:
-    most = 0
-
-    def note(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        nonlocal most
-        sizes = [tensor.numel() for tensor in (*inputs, output) if isinstance(tensor, Tensor)]
-        most = max(most, sum(sizes) + max(sizes))
-
-    side = -(-_PROBE_PX // variant.multiple_of) * variant.multiple_of
-    with device:
-        # Moved there too: what was built around weights in memory is not made of meta tensors.
-        module = variant.build().to(device).eval()
-        for layer in module.modules():
-            if not list(layer.children()):
-                layer.register_forward_hook(note)
-        with torch.inference_mode():
-            module(torch.full((1, 3, side, side), 0.5))
-    return most / side**2

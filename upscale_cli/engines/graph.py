@@ -147,8 +147,8 @@ def _read(folder: Path, identity: str) -> Graph:
 
 def _traced(network: Combination, scale: float | None, identity: str, folder: Path, offline: bool) -> Graph:
     """Trace it, keep it in `folder`, or where that cannot be written, in a folder that goes with this process."""
-    from upscale_cli.engines.eager import live_values_per_pixel
     from upscale_cli.model import Picture, load_network
+    from upscale_cli.zoo.cost import live_values_per_pixel
 
     name, variant, module = load_network(network.models, network.share, scale=scale, offline=offline)
     if not variant.tileable or variant.name.startswith("spandrel/"):

@@ -1,4 +1,4 @@
-"""Pictures out: every format's limits, and `ImageSink`, under whose final name only whole files ever stand.
+"""Pictures out: `ImageSink`, under whose final name only whole files ever stand.
 
 Pillow encodes JPEG, WebP, AVIF, BMP, GIF and animations; PNG and TIFF have their own rooms, for 16 bits and EXIF.
 Whatever a format cannot hold is dropped with a note. Refuses several pictures where a format holds one, and sizes
@@ -20,6 +20,7 @@ from PIL import Image
 from upscale_cli.errors import OutputError
 from upscale_cli.media import exif as ifd
 from upscale_cli.media import png
+from upscale_cli.media.formats import ANIMATED, DEEP, HELD, OPAQUE, can_hold, size_fault
 from upscale_cli.media.frame import Canvas, Frame
 from upscale_cli.media.metadata import Metadata, icc_fault, icc_space
 from upscale_cli.media.paths import shown
@@ -28,62 +29,10 @@ from upscale_cli.media.pixels import on_white, to_depth
 if TYPE_CHECKING:
     from upscale_cli.media import tiff
 
-EXTENSIONS = {
-    "jpg": "JPEG",
-    "jpeg": "JPEG",
-    "png": "PNG",
-    "tif": "TIFF",
-    "tiff": "TIFF",
-    "webp": "WEBP",
-    "avif": "AVIF",
-    "bmp": "BMP",
-    "gif": "GIF",
-}
-_DEEP = {"PNG", "TIFF"}
-_OPAQUE = {"JPEG", "BMP"}
-_ANIMATED = {"PNG", "WEBP", "AVIF", "GIF"}
-STREAMED = ("PNG", "TIFF")
-"""Formats whose pictures are written strip by strip."""
-_MOST_PX = {"JPEG": 65500, "WEBP": 16383, "AVIF": 65536, "GIF": 65535}
 _QUALITY = {"JPEG": 95, "WEBP": 95, "AVIF": 90}
-_HELD = {  # fields of Metadata each format has a place for
-    "JPEG": {"icc", "exif", "xmp", "dpi", "iptc", "comment"},
-    "PNG": {"icc", "exif", "xmp", "dpi", "text", "comment", "loop"},
-    "TIFF": {"icc", "exif", "xmp", "dpi", "iptc"},
-    "WEBP": {"icc", "exif", "xmp", "loop"},
-    "AVIF": {"icc", "exif", "xmp"},
-    "BMP": {"dpi"},
-    "GIF": {"comment", "loop"},
-}
 _WORDS = {"icc": "colour profile", "exif": "EXIF", "xmp": "XMP", "iptc": "IPTC", "dpi": "resolution", "text": "text"}
 _SEGMENT_BYTES = 65533  # of one JPEG marker
 _SHOWN_MS = 100  # for a frame of an animation that has no time of its own
-
-
-def can_hold(format: str, *, depth: int = 8, alpha: bool = False, animated: bool = False, pages: int = 1) -> str | None:
-    """Why the format cannot hold such a picture whole, in words, or None.
-
-    Several pictures are told first: a sink refuses them. 16 bits and alpha it reduces with a note.
-    """
-    if animated and format not in _ANIMATED:
-        return f"{format} holds no animation; choose webp, png, gif or avif"
-    if pages > 1 and not animated and format != "TIFF":
-        return f"{format} holds one page; choose tiff"
-    if depth > 8 and format not in _DEEP:
-        return f"{format} holds 8 bits; choose png or tiff"
-    if alpha and format in _OPAQUE:
-        return f"{format} holds no transparency; choose png, webp or tiff"
-    return None
-
-
-def size_fault(format: str, width: int, height: int) -> str | None:
-    """Why the format cannot hold a picture of this size, in words, or None."""
-    most = _MOST_PX.get(format)
-    if most is not None and max(width, height) > most:
-        return f"{width} x {height} is too large: {format} holds at most {most} pixels a side. Choose png or tiff."
-    if format == "BMP" and width * height * 3 > 4_000_000_000:
-        return f"{width} x {height} is too large: BMP ends at 4 GB. Choose png or tiff."
-    return None
 
 
 class ImageSink:
@@ -171,7 +120,7 @@ class ImageSink:
         if fault := size_fault(self._format, frame.width, self._left):
             raise OutputError(f"{shown(self.path)}: {fault}")
         animated = frame.seconds is not None and self._png is None
-        if self._count and self._format != "TIFF" and not (animated and self._format in _ANIMATED):
+        if self._count and self._format != "TIFF" and not (animated and self._format in ANIMATED):
             raise OutputError(f"{shown(self.path)}: {can_hold(self._format, animated=animated, pages=2)}.")
         if self._format == "TIFF" and frame.seconds is not None:
             self._note("TIFF holds no delays between frames: dropped")
@@ -193,11 +142,11 @@ class ImageSink:
 
     def _reduced(self, frame: Frame) -> Frame:
         color, alpha = frame.color, frame.alpha
-        if alpha is not None and self._format in _OPAQUE:
+        if alpha is not None and self._format in OPAQUE:
             color, alpha = on_white(color, alpha), None
             self._note(f"{self._format} holds no transparency: placed on white")
         depth = frame.depth if self._depth == "keep" else int(self._depth)
-        if depth > 8 and self._format not in _DEEP:
+        if depth > 8 and self._format not in DEEP:
             self._note(f"{self._format} holds 8 bits: reduced from {depth} bits")
             depth = 8
         color = to_depth(color, depth)
@@ -206,7 +155,7 @@ class ImageSink:
     def _fitting(self, first: Frame) -> Metadata:
         """The metadata for the picture that begins so in this format; what has no place is noted."""
         found = self._metadata.for_output(first.width, self._left)
-        held = _HELD[self._format]
+        held = HELD[self._format]
         lost = {name for name in ("icc", "exif", "xmp", "iptc", "dpi") if getattr(found, name) and name not in held}
         if found.exif is not None and "exif" in held:
             lost -= {"dpi"}  # EXIF carries the resolution as well
