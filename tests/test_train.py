@@ -20,7 +20,8 @@ from upscale_cli.media.resize import imresize
 from upscale_cli.train import loop
 from upscale_cli.train.checkpoint import Checkpoint
 from upscale_cli.train.config import TrainConfig, parse_config, read_recipe
-from upscale_cli.train.data import PatchSampler, load_pairs
+from upscale_cli.train.data import PatchSampler
+from upscale_cli.train.data.sources import load_pairs
 from upscale_cli.train.optimizer import orthogonal
 from upscale_cli.train.verb import TrainRequest, centre, train, transfer
 from upscale_cli.weights import formats
@@ -119,11 +120,23 @@ def test_a_batch_depends_on_seed_and_step_alone(pairs: list[Pair]) -> None:
     one, other = PatchSampler(pairs, TINY, scale=2), PatchSampler(pairs, TINY, scale=2)
     other.batch(1)
     other.batch(2)
-    for got, expected in zip(one.batch(3), other.batch(3), strict=True):
-        assert torch.equal(got, expected)
-    assert not torch.equal(one.batch(3)[0], one.batch(4)[0])
+    got, expected = one.batch(3), other.batch(3)
+    assert torch.equal(got.lr, expected.lr)
+    assert torch.equal(got.hr, expected.hr)
+    assert got.names == expected.names
+    assert set(got.names) == {"left.png", "right.png"}
+    assert not torch.equal(one.batch(3).lr, one.batch(4).lr)
     reseeded = PatchSampler(pairs, dataclasses.replace(TINY, seed=1), scale=2)
-    assert not torch.equal(one.batch(3)[0], reseeded.batch(3)[0])
+    assert not torch.equal(one.batch(3).lr, reseeded.batch(3).lr)
+
+
+def test_several_processes_see_between_them_what_one_would(pairs: list[Pair]) -> None:
+    whole = PatchSampler(pairs, TINY, scale=2).batch(7)
+    for rank in range(3):
+        part = PatchSampler(pairs, TINY, scale=2, rank=rank, world=3).batch(7)
+        assert torch.equal(part.lr, whole.lr[rank::3])
+        assert torch.equal(part.hr, whole.hr[rank::3])
+        assert part.names == whole.names[rank::3]
 
 
 def test_batches_are_those_steps_in_order(pairs: list[Pair]) -> None:
@@ -131,13 +144,14 @@ def test_batches_are_those_steps_in_order(pairs: list[Pair]) -> None:
     for start, stop in ((3, 3), (3, 4), (3, 8)):
         got = list(sampler.batches(start, stop))
         assert len(got) == stop - start
-        for step, (lr, hr) in enumerate(got, start):
-            assert torch.equal(lr, sampler.batch(step)[0])
-            assert torch.equal(hr, sampler.batch(step)[1])
+        for step, batch in enumerate(got, start):
+            assert torch.equal(batch.lr, sampler.batch(step).lr)
+            assert torch.equal(batch.hr, sampler.batch(step).hr)
 
 
 def test_low_and_high_resolution_show_the_same_place(pairs: list[Pair]) -> None:
-    lr, hr = PatchSampler(pairs, TINY, scale=2).batch(0)
+    batch = PatchSampler(pairs, TINY, scale=2).batch(0)
+    lr, hr = batch.lr, batch.hr
     assert (lr.shape, hr.shape) == ((4, 3, 16, 16), (4, 3, 32, 32))
     assert lr.is_contiguous(memory_format=torch.channels_last)
     for small, large in zip(lr, hr, strict=True):
@@ -284,7 +298,11 @@ def test_train_writes_weights_that_upscale_can_use(tmp_path: Path, spices: np.nd
         Image.fromarray(cut).save(tmp_path / name / "photo.png")
     config = dataclasses.replace(TINY, steps=12)
     request = TrainRequest(
-        config=config, data=tmp_path / "data", valid=tmp_path / "valid", folder=tmp_path / "out", device="cpu"
+        config=config,
+        data=(str(tmp_path / "data"),),
+        valid=(str(tmp_path / "valid"),),
+        folder=tmp_path / "out",
+        device="cpu",
     )
     report = train(request)
     assert report.weights == tmp_path / "out" / "weights.safetensors"
@@ -307,7 +325,7 @@ def test_train_writes_weights_that_upscale_can_use(tmp_path: Path, spices: np.nd
 
 
 def test_train_without_photographs(tmp_path: Path) -> None:
-    request = TrainRequest(config=TINY, data=tmp_path, valid=tmp_path, folder=tmp_path / "out")
+    request = TrainRequest(config=TINY, data=(str(tmp_path),), valid=(str(tmp_path),), folder=tmp_path / "out")
     with pytest.raises(UsageError, match="holds no photographs"):
         train(request)
     assert not (tmp_path / "out").exists()

@@ -47,8 +47,8 @@ def train(
     recipe: Annotated[
         str, typer.Argument(help="A TOML file, or the name of a shipped recipe.", autocompletion=_recipe_names)
     ],
-    data: Annotated[Path, typer.Option("--data", help="Folder of high-resolution photographs to train on.")],
-    valid: Annotated[Path, typer.Option("--valid", help="Folder of photographs to choose the best weights by.")],
+    data: Annotated[list[str], typer.Option("--data", help="Folder of high-resolution photographs to train on.")],
+    valid: Annotated[list[str], typer.Option("--valid", help="Photographs to choose the best weights by.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for checkpoint, history and weights.")],
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in the folder.")] = False,
     settings: Annotated[
@@ -67,7 +67,9 @@ def train(
     from upscale_cli.train.verb import TrainRequest, train
 
     config = read_recipe(path, overrides)
-    request = TrainRequest(config=config, data=data, valid=valid, folder=output, resume=resume, device=device)
+    request = TrainRequest(
+        config=config, data=tuple(data), valid=tuple(valid), folder=output, resume=resume, device=device
+    )
     with render.TrainingBar(quiet=as_json) as bar:
         report = train(request, watch=[bar.update])
     render.training(report, as_json=as_json)

@@ -142,8 +142,8 @@ def run(
     _forget_after(history, trainer.step)
     began, first = time.monotonic(), trainer.step
     loss_sum, loss_count = torch.zeros((), device=trainer.device), 0
-    for lr, hr in sampler.batches(trainer.step, config.steps):
-        loss_sum, loss_count = loss_sum + trainer.train_step(lr, hr), loss_count + 1
+    for batch in sampler.batches(trainer.step, config.steps):
+        loss_sum, loss_count = loss_sum + trainer.train_step(batch.lr, batch.hr), loss_count + 1
         step, psnr = trainer.step, None
         last = step == config.steps
         if step % config.validate_every == 0 or last:

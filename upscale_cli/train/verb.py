@@ -13,15 +13,14 @@ from upscale_cli import device as devices
 from upscale_cli import zoo
 from upscale_cli.engines.eager import EagerEngine
 from upscale_cli.errors import UsageError
-from upscale_cli.evaluate import Pair, make_pair, mean_scores, read_rgb8, score_pairs
-from upscale_cli.media.paths import picture_files
+from upscale_cli.evaluate import Pair, mean_scores, score_pairs
 from upscale_cli.metrics.protocol import Scores
 from upscale_cli.model import Model
 from upscale_cli.pipeline import Upscaler
 from upscale_cli.train import loop
 from upscale_cli.train.checkpoint import Checkpoint
 from upscale_cli.train.config import TrainConfig
-from upscale_cli.train.data import PatchSampler, load_pairs
+from upscale_cli.train.data import load_data
 from upscale_cli.weights import formats
 from upscale_cli.weights.loading import load_module
 
@@ -33,8 +32,8 @@ class TrainRequest:
     """Where the photographs are and where the results go."""
 
     config: TrainConfig
-    data: Path
-    valid: Path
+    data: tuple[str, ...]
+    valid: tuple[str, ...]
     folder: Path
     resume: bool = False
     device: str = "auto"
@@ -60,10 +59,7 @@ def train(request: TrainRequest, *, watch: Sequence[Callable[[loop.Progress], No
     checkpoint = folder / "checkpoint.pt"
     if checkpoint.exists() and not request.resume:
         raise UsageError(f"{folder} holds a training already. Go on with --resume, or choose another -o.")
-    files, valid_files = picture_files(request.data), picture_files(request.valid)
-    for path, found in ((request.data, files), (request.valid, valid_files)):
-        if not found:
-            raise UsageError(f"{path} holds no photographs.")
+    data = load_data(request.data, request.valid, config, scale=variant.scale)
     torch.manual_seed(config.seed)
     module = variant.build()
     if config.init:
@@ -72,17 +68,13 @@ def train(request: TrainRequest, *, watch: Sequence[Callable[[loop.Progress], No
     trainer = loop.Trainer(config, module, device=device)
     if checkpoint.exists():
         trainer.restore(Checkpoint.load(checkpoint, config))
-    whole = [make_pair(path.name, read_rgb8(path), variant.scale) for path in valid_files]
-    centres = [centre(pair, variant.scale) for pair in whole]
-    sampler = PatchSampler(
-        load_pairs(files, scale=variant.scale, smallest_px=config.patch_px), config, scale=variant.scale
-    )
+    centres = [centre(pair, variant.scale) for pair in data.valid]
 
     def validate(weights: dict[str, Tensor]) -> float:
         return _score(variant, weights, centres, device).psnr_y
 
-    loop.run(trainer, sampler, validate, folder=folder, watch=watch)
-    scores = _score(variant, trainer.best, whole, device)
+    loop.run(trainer, data.sampler, validate, folder=folder, watch=watch)
+    scores = _score(variant, trainer.best, data.valid, device)
     return _finish(trainer, variant, folder, scores)
 
 
