@@ -56,8 +56,8 @@ def test_list_shows_every_row_once() -> None:
     assert lines[0] == ["model", "scale", "params", "size", "licence", "status", "Set5", "BSD100"]
     rows = {line[0]: line for line in lines[1:] if len(line) == 8}
     manifest = load_manifest()
-    usable = [entry.name for entry in (*manifest.entries, *manifest.encoders) if entry.usable]
-    assert sorted(rows) == sorted(usable)
+    shown = [*(entry for entry in manifest.entries if entry.usable), *manifest.encoders]
+    assert sorted(rows) == sorted(entry.name for entry in shown)
     assert {"x4", "1,517,571", "bundled"} <= set(rows["edsr-x4"])
 
 

@@ -4,10 +4,13 @@ import copy
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from upscale_cli import zoo
 from upscale_cli.errors import UsageError, WeightsError
@@ -25,7 +28,9 @@ from upscale_cli.manifest import (
 )
 from upscale_cli.weights.formats import expected_shapes, keys_sha256, read_state, state_shapes
 from upscale_cli.weights.source import BUNDLED, verify
+from upscale_cli.zoo.encoders.mobilenetv2 import MobileNetV2
 from upscale_cli.zoo.encoders.resnet import ResNet
+from upscale_cli.zoo.encoders.vgg import VGG
 
 ENTRIES = shipped_manifest().entries
 ENCODERS = shipped_manifest().encoders
@@ -67,14 +72,42 @@ def test_every_variant_can_be_named() -> None:
     assert [v.name for v in zoo.variants() if v.name not in named and not v.name.endswith("-tiny")] == []
 
 
-def test_the_encoders_are_those_of_the_zoo() -> None:
+CLASSIFIERS = {
+    "resnet18": {"fc.weight": (1000, 512), "fc.bias": (1000,)},
+    "mobilenetv2": {"classifier.weight": (1000, 1280), "classifier.bias": (1000,)},
+    "vgg": {
+        "pre_logits.fc1.weight": (4096, 512, 7, 7),
+        "pre_logits.fc1.bias": (4096,),
+        "pre_logits.fc2.weight": (4096, 4096, 1, 1),
+        "pre_logits.fc2.bias": (4096,),
+        "head.fc.weight": (1000, 4096),
+        "head.fc.bias": (1000,),
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "build"),
+    [
+        ("resnet18", ResNet),
+        ("vgg16", partial(VGG, depth=16, taps=("pool5",))),
+        ("vgg19", partial(VGG, depth=19, taps=("pool5",))),
+        ("mobilenetv2", MobileNetV2),
+    ],
+)
+def test_the_encoders_are_those_of_the_zoo(name: str, build: Callable[[], nn.Module]) -> None:
     """With the classifier that the published file holds and the encoder leaves out."""
-    (entry,) = ENCODERS
-    classifier = {"fc.weight": torch.Size((1000, 512)), "fc.bias": torch.Size((1000,))}
-    shapes = {**state_shapes(ResNet().state_dict()), **classifier}
-    assert entry.name == "resnet18"
+    entry, encoder = load_manifest().encoder(name), build()
+    classifier = CLASSIFIERS[entry.name if entry.name in CLASSIFIERS else "vgg"]
+    shapes = {**state_shapes(encoder.state_dict()), **{key: torch.Size(shape) for key, shape in classifier.items()}}
     assert entry.keys_sha256 == keys_sha256(shapes)
     assert entry.parameters == sum(shape.numel() for key, shape in shapes.items() if "running" not in key and shape)
+    assert [each.name for each in ENCODERS].count(name) == 1
+
+
+def test_another_name_is_no_encoder() -> None:
+    with pytest.raises(UsageError, match=r"no encoder 'edsr-x4'. Encoders: resnet18, vgg16, vgg19, mobilenetv2; or"):
+        load_manifest().encoder("edsr-x4")
 
 
 def test_published_rows_are_pinned_and_may_be_used() -> None:
@@ -288,7 +321,7 @@ def test_find_passes_over_rows_without_weights() -> None:
 def test_an_encoder_makes_no_pictures() -> None:
     with pytest.raises(UsageError, match="resnet18 is an encoder"):
         load_manifest().find("resnet18")
-    assert load_manifest().rows("resnet18") == ENCODERS
+    assert load_manifest().rows("resnet18") == ENCODERS[:1]
 
 
 def test_unknown_model_gets_the_nearest_name() -> None:

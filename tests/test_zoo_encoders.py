@@ -10,6 +10,9 @@ import torch.nn.functional as F
 from oracle import oracle
 from torch import Tensor, nn
 
+from upscale_cli.errors import WeightsError
+from upscale_cli.weights import formats
+from upscale_cli.weights.loading import load_encoder
 from upscale_cli.zoo.encoders import inception, vgg
 from upscale_cli.zoo.encoders.imagenet import CLASSIFIERS, MEAN, STD, Normalise, without_classifier
 from upscale_cli.zoo.encoders.inception import FIDInception, between_corners
@@ -234,3 +237,33 @@ def test_an_encoder_takes_any_size_and_untrained_lets_the_picture_through(
     assert last.shape[-1] == -(-side // 32)
     if side > 32:  # of a few pixels most of what a kernel sees is the black around them
         assert 0.05 < last.std() < 50
+
+
+# Their weights
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_an_encoder_is_filled_from_a_file_without_its_classifier(suffix: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    trained = ResNet(channels=4, blocks=(1, 1, 1, 1))
+    state = {**trained.state_dict(), "fc.weight": torch.rand(10, 32), "fc.bias": torch.rand(10)}
+    path = tmp_path / f"resnet{suffix}"
+    if suffix == ".pth":
+        torch.save(state, path)
+    else:
+        formats.save(path, state, {})
+    other = ResNet(channels=4, blocks=(1, 1, 1, 1))
+    load_encoder(other, str(path))
+    for key, value in trained.state_dict().items():
+        assert torch.equal(other.state_dict()[key], value)
+    with pytest.raises(WeightsError, match=r"do not fit the encoder .*\[4, 3, 7, 7\] instead of \[8, 3, 7, 7\]"):
+        load_encoder(ResNet(channels=8, blocks=(1, 1, 1, 1)), str(path))
+
+
+def test_an_encoder_that_is_not_there_says_what_to_do() -> None:
+    with pytest.raises(WeightsError, match=r"nothing\.pth does not exist. Give a weights file, or an encoder of"):
+        load_encoder(ResNet(), "nothing.pth")
+    with pytest.raises(WeightsError, match=r"No file of the encoder vgg19 is pinned \(.*vgg19-dcbb9e9d.pth"):
+        load_encoder(VGG(depth=19, taps=("conv1_1",)), "vgg19")
+    with pytest.raises(WeightsError, match=r"vgg16 is not on this machine .*553.4 MB.*upscale models fetch vgg16"):
+        load_encoder(VGG(depth=16, taps=("conv1_1",)), "vgg16", offline=True)

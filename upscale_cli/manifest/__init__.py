@@ -100,6 +100,14 @@ class Manifest:
         wanted = USUAL_SCALE if scale is None else scale
         return next((e for e in rows if e.scale >= wanted), rows[-1])
 
+    def encoder(self, name: str) -> Entry:
+        """The encoder called `name`; UsageError, with all there are, for any other name."""
+        found = next((e for e in self.encoders if e.name == name), None)
+        if found is None:
+            known = ", ".join(e.name for e in self.encoders)
+            raise UsageError(f"There is no encoder {name!r}. Encoders: {known}; or give a weights file.")
+        return found
+
     def _unknown(self, model: str) -> str:
         if model in self.problems:
             return self.problems[model]

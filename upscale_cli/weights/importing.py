@@ -42,19 +42,23 @@ def read_weights(path: Path, *, variant: str | None = None) -> ForeignWeights:
     WeightsError, naming the file and the cause (UnknownNetworkError if that is all), and UsageError if no network is
     called `variant`.
     """
-    metadata: dict[str, str] = {}
-    match sniff(path):
-        case "safetensors":
-            state, metadata = formats.read_state(path)
-            notes: tuple[str, ...] = ()
-        case "archive" | "pickle":
-            state, notes = pth.read(path)
-        case "ncnn graph" | "ncnn weights":
-            state, notes = ncnn.read(path)
+    state, metadata, notes = read_tensors(path)
     try:
         return _understood(state, metadata, notes, variant=variant)
     except WeightsError as error:
         raise type(error)(f"{path}: {error}") from error
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str], tuple[str, ...]]:
+    """The tensors of a file in any format that is read, whatever they are of; its header's text, and notes."""
+    match sniff(path):
+        case "safetensors":
+            return *formats.read_state(path), ()
+        case "archive" | "pickle":
+            state, notes = pth.read(path)
+        case "ncnn graph" | "ncnn weights":
+            state, notes = ncnn.read(path)
+    return state, {}, notes
 
 
 def check(variant: zoo.Variant, state: Mapping[str, Tensor]) -> None:

@@ -8,7 +8,8 @@ from upscale_cli import zoo
 from upscale_cli.errors import UnknownNetworkError, WeightsError
 from upscale_cli.manifest import Entry, load_manifest, names_file
 from upscale_cli.weights import formats, ncnn, source, spandrel
-from upscale_cli.weights.importing import read_weights
+from upscale_cli.weights.importing import read_tensors, read_weights
+from upscale_cli.zoo.encoders.imagenet import without_classifier
 
 
 def load_module(model: str | Path, scale: float | None, *, offline: bool = False) -> tuple[str, zoo.Variant, nn.Module]:
@@ -22,6 +23,22 @@ def load_module(model: str | Path, scale: float | None, *, offline: bool = False
     if entry.status == "imported":  # whose hyperparameters no table may have
         return entry.name, *_load_file(source.locate(entry))[1:]
     return entry.name, zoo.find(entry.variant), _load_entry(entry, offline=offline)
+
+
+def load_encoder(network: nn.Module, encoder: str, *, offline: bool = False) -> None:
+    """Fill an encoder of the zoo with the weights of a row (`vgg16`) or of a file; what names classes is left out.
+
+    Raises UsageError for an unknown name, WeightsError for weights that are not there, not sound, or of another one.
+    """
+    if names_file(encoder):
+        path = Path(encoder)
+        if not path.exists():
+            raise WeightsError(f"{path} does not exist. Give a weights file, or an encoder of `upscale models list`.")
+    else:
+        path = source.locate(load_manifest().encoder(encoder), offline=offline)
+    state = without_classifier(read_tensors(path)[0])
+    formats.check_fits(state, formats.shapes_of(network), name=f"the encoder {encoder}")
+    network.load_state_dict(state, strict=True)
 
 
 def variant_of_file(path: Path) -> zoo.Variant:

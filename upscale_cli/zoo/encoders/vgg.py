@@ -26,6 +26,16 @@ REAL_ESRGAN_TAPS = ("conv1_2", "conv2_2", "conv3_4", "conv4_4", "conv5_4")
 """Of VGG19: Wang et al., arXiv:2107.10833; weighted 0.1, 0.1, 1, 1, 1."""
 
 
+def layer_names(depth: Literal[16, 19]) -> tuple[str, ...]:
+    """In the order they run."""
+    blocks = enumerate(DEPTHS[depth], 1)
+    return tuple(name for block, count in blocks for name in (*_of_block(block, count), f"pool{block}"))
+
+
+def _of_block(block: int, count: int) -> list[str]:
+    return [f"{kind}{block}_{number}" for number in range(1, count + 1) for kind in ("conv", "relu")]
+
+
 class VGG(nn.Module):
     """N x 3 x H x W in [0, 1] to the activations called `taps`, by name.
 
@@ -36,20 +46,17 @@ class VGG(nn.Module):
     def __init__(self, *, depth: Literal[16, 19], taps: Collection[str]) -> None:
         super().__init__()
         self.normalise = Normalise()
-        self.names: list[str] = []
+        self.names = layer_names(depth)
         self.features = nn.Sequential()
         width = 3
-        for block, (count, channels) in enumerate(zip(DEPTHS[depth], CHANNELS, strict=True), 1):
-            for number in range(1, count + 1):
-                self.features.append(conv3x3(width, channels))
-                self.features.append(nn.ReLU())
-                self.names += [f"conv{block}_{number}", f"relu{block}_{number}"]
+        for count, channels in zip(DEPTHS[depth], CHANNELS, strict=True):
+            for _ in range(count):
+                self.features.extend((conv3x3(width, channels), nn.ReLU()))
                 width = channels
             self.features.append(nn.MaxPool2d(2))
-            self.names.append(f"pool{block}")
         unknown = sorted(set(taps).difference(self.names))
         if unknown or not taps:
-            raise ValueError(f"VGG{depth} has no layers {unknown}; choose taps among {self.names}")
+            raise ValueError(f"VGG{depth} has no layers {unknown}; choose taps among {list(self.names)}")
         self.taps = frozenset(taps)
         self.requires_grad_(False)
 
