@@ -309,7 +309,7 @@ def test_every_option_in_the_readme_exists() -> None:
     known |= {"--help", "--version", *ALIASES}
     spans = [*tour(), *(span for span in re.findall(r"`([^`\n]+)`", README.read_text("utf-8")) if "-" in span)]
     named = {option for span in spans for option in re.findall(r"(?<![\w-])(--[a-z][a-z0-9-]+)", span)}
-    foreign = {"--group", "--check"}  # of pip and ruff
+    foreign = {"--group", "--check", "--nproc-per-node"}  # of pip, ruff and torchrun
     assert named - known - foreign == set()
 
 

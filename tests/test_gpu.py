@@ -20,8 +20,10 @@ from upscale_cli.model import load_model
 from upscale_cli.pipeline import Upscaler
 from upscale_cli.request import NetworkOptions, RunRequest
 from upscale_cli.run import run
-from upscale_cli.train import loop
 from upscale_cli.train.config import TrainConfig
+from upscale_cli.train.method import make_method
+from upscale_cli.train.ranks import Ranks
+from upscale_cli.train.trainer import Trainer
 from upscale_cli.zoo import find
 
 pytestmark = [
@@ -218,11 +220,12 @@ def test_two_processes_share_one_card(photos: list[Path], tmp_path: Path) -> Non
 def test_a_step_of_training_lowers_the_loss() -> None:
     config = TrainConfig(variant="edsr/x2-tiny", steps=20, batch=2, patch_px=16, warmup_steps=1)
     torch.manual_seed(0)
-    trainer = loop.Trainer(config, find(config.variant).build(), device=torch.device("cuda"))
+    variant, ranks = find(config.variant), Ranks(torch.device("cuda"))
+    trainer = Trainer(config, make_method(config, variant, variant.build()), ranks)
     hr = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8)
     large = hr.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
-    losses = [float(trainer.train_step(hr, large)) for _ in range(config.steps)]
+    losses = [float(trainer.train_step(hr, large)["loss"]) for _ in range(config.steps)]
     assert losses[-1] < losses[0]
-    restored = loop.Trainer(config, find(config.variant).build(), device=torch.device("cuda"))
+    restored = Trainer(config, make_method(config, variant, variant.build()), ranks)
     restored.restore(trainer.checkpoint())
     assert restored.step == config.steps

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -15,7 +16,8 @@ from upscale_cli.journal import FILE_NAME
 from upscale_cli.metrics.protocol import Scores
 from upscale_cli.render import screen
 from upscale_cli.run import FileReport, News, RunReport
-from upscale_cli.train.loop import Progress
+from upscale_cli.train.config import TrainConfig
+from upscale_cli.train.history import Progress
 from upscale_cli.train.verb import TrainReport
 
 
@@ -91,6 +93,11 @@ def test_lines_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monk
     assert not (tmp_path / FILE_NAME).exists()
 
 
+def progress(step: int, steps: int, **others: Any) -> Progress:
+    known = {"loss": 0.5, "terms": {"l1": 0.5}, "learning_rate": 1e-4, "images_per_second": 8.0, "loader_share": 0.25}
+    return Progress(step=step, steps=steps, **(known | others))
+
+
 def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = io.StringIO()
     terminal = Console(file=shown, force_terminal=True, width=100, highlight=False, color_system=None)
@@ -98,10 +105,10 @@ def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     with render.HeaderBar(quiet=False) as headers:
         headers.update(40, 100)
     with render.TrainingBar(quiet=False) as bar:
-        bar.update(Progress(step=50, steps=100, loss=0.01, learning_rate=1e-4, images_per_second=200.0))
+        bar.update(progress(50, 100, images_per_second=200.0))
     with render.EvaluationBar(quiet=False) as scores:
         scores.update(ImageScore("a.png", Scores(30.0, 0.9, 28.0)))
-    for words in ("reading headers", "40/100", "50/100 steps", "200 images/s", "scoring"):
+    for words in ("reading headers", "40/100", "50/100", "200 images/s", "loader 25%", "scoring"):
         assert words in shown.getvalue()
 
 
@@ -141,10 +148,30 @@ def test_scores(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
 
 def test_training(capsys: pytest.CaptureFixture[str]) -> None:
     with render.TrainingBar(quiet=False) as bar:
-        bar.update(Progress(step=1, steps=9, loss=0.5, learning_rate=1e-4, images_per_second=8.0, validation=30.1234))
-        bar.update(Progress(step=2, steps=9, loss=0.5, learning_rate=1e-4, images_per_second=8.0))
-    assert capsys.readouterr().err == "step 1: 30.123 dB, loss 0.5000, 8 images/s\n"
-    report = TrainReport(Path("run/weights.safetensors"), "edsr/x2", 100, 80, Scores(33.0, 0.91, 31.0))
+        bar.note("66 of 68 tensors start as those of [edsr-x2]")
+        bar.update(progress(1, 9, scores=Scores(30.1234, 0.9, 28.0)))
+        bar.update(progress(2, 9))
+    assert capsys.readouterr().err == (
+        "note: 66 of 68 tensors start as those of [edsr-x2]\n"
+        "step 1: 30.123 dB, SSIM 0.9000, loss 0.5000, rate 0.0001, 8 images/s, loader 25%\n"
+    )
+    report = TrainReport(
+        weights=Path("run/weights.safetensors"),
+        config=TrainConfig(variant="edsr/x2", steps=100),
+        variant="edsr/x2",
+        scale=2,
+        parameters=10,
+        steps=100,
+        best_step=80,
+        scores=Scores(33.0, 0.91, 31.0),
+        images=(),
+        samples=(),
+        history=(),
+        seconds=1.0,
+        device="cpu",
+        processes=1,
+        data=("photos",),
+    )
     render.training(report, as_json=False)
     assert "Use it with `upscale PATH -m run/weights.safetensors`." in capsys.readouterr().out
     render.training(report, as_json=True)

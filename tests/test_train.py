@@ -1,16 +1,12 @@
 """Training: what a recipe may say, what a step sees, and that an interrupted training ends as an uninterrupted one."""
 
-import csv
 import dataclasses
-import math
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
 
 from upscale_cli import zoo
 from upscale_cli.errors import UsageError
@@ -19,10 +15,9 @@ from upscale_cli.manifest import load_manifest
 from upscale_cli.media.resize import imresize
 from upscale_cli.train import loop
 from upscale_cli.train.checkpoint import Checkpoint
-from upscale_cli.train.config import TrainConfig, parse_config, read_recipe
+from upscale_cli.train.config import TrainConfig, as_toml, parse_config, read_recipe
 from upscale_cli.train.data import PatchSampler
 from upscale_cli.train.data.sources import load_pairs
-from upscale_cli.train.optimizer import orthogonal
 from upscale_cli.train.verb import TrainRequest, centre, train, transfer
 from upscale_cli.weights import formats
 from upscale_cli.weights.loading import load_module
@@ -60,9 +55,16 @@ def pairs(spices: np.ndarray) -> list[Pair]:
         ({"batch": 1.5}, "it must be of type int"),
         ({"batch": 0}, "batch is 0; it must be at least 1"),
         ({"ema_decay": 1.0}, "must be in"),
-        ({"schedule": "linear"}, "'linear'; choose from cosine, step"),
+        ({"schedule": "linear"}, "'linear'; choose from cosine, step, multistep, plateau, constant"),
         ({"schedule": "step"}, "needs step_every"),
-        ({"precision": "fp16"}, "choose from auto, fp32, bf16"),
+        ({"precision": "fp8"}, "choose from auto, fp32, bf16, fp16"),
+        ({"compile": 1}, "compile to 1; it must be of type bool"),
+        ({"milestones": [10, 2.5]}, r"milestones to \[10, 2.5\]; it must be a list of type int"),
+        ({"freeze": "head"}, "freeze to 'head'; it must be a list of type str"),
+        ({"schedule": "multistep"}, "needs milestones"),
+        ({"learning_rate": -1}, "must be above 0"),
+        ({"clip_norm": -1}, "must not be negative"),
+        ({"optimizer": "muon", "weight_decay": 0.1}, "'muon' has no weight_decay"),
     ],
 )
 def test_a_wrong_setting_is_named_with_the_way_out(values: dict[str, object], message: str) -> None:
@@ -84,6 +86,21 @@ def test_a_recipe_that_cannot_be_read(tmp_path: Path) -> None:
         read_recipe(tmp_path / "bad.toml")
 
 
+def test_a_configuration_is_written_as_a_recipe_that_gives_it_again(tmp_path: Path) -> None:
+    config = dataclasses.replace(
+        TINY, milestones=(3, 7), schedule="multistep", freeze=("head",), init='a "b"\\c', compile=True
+    )
+    (tmp_path / "again.toml").write_text(as_toml(config), "utf-8")
+    assert read_recipe(tmp_path / "again.toml") == config
+
+
+def test_epochs_are_steps_between_validations(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text('variant = "edsr/x2"\nsteps = 10\nvalidate_every = 200\n')
+    assert read_recipe(tmp_path / "a.toml", {"epochs": 3}).steps == 600
+    with pytest.raises(UsageError, match="steps and epochs cannot both"):
+        read_recipe(tmp_path / "a.toml", {"epochs": 3, "steps": 5})
+
+
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_every_shipped_recipe_can_run(recipe: Path) -> None:
     config = read_recipe(recipe, {"steps": 7})
@@ -93,24 +110,6 @@ def test_every_shipped_recipe_can_run(recipe: Path) -> None:
     if config.init:
         source = zoo.find(load_manifest().find(config.init).variant)
         assert source.architecture == variant.architecture
-
-
-# The rate
-
-
-def test_the_rate_rises_then_falls_along_a_cosine() -> None:
-    config = TrainConfig(variant="x", steps=1001, learning_rate=1e-3, learning_rate_final=1e-5, warmup_steps=100)
-    assert loop.learning_rate(config, 0) == pytest.approx(1e-5, rel=1e-3)
-    assert loop.learning_rate(config, 500) == pytest.approx((1e-3 + 1e-5) / 2)
-    assert loop.learning_rate(config, 250) == pytest.approx(1e-5 + 0.99e-3 * (1 + math.sqrt(0.5)) / 2)
-    assert loop.learning_rate(config, 1000) == pytest.approx(1e-5)
-
-
-def test_the_rate_falls_in_steps() -> None:
-    config = TrainConfig(
-        variant="x", steps=100, learning_rate=1.0, warmup_steps=0, schedule="step", step_every=30, step_factor=0.5
-    )
-    assert [loop.learning_rate(config, step) for step in (0, 29, 30, 59, 60, 99)] == [1, 1, 0.5, 0.5, 0.25, 0.125]
 
 
 # What a step sees
@@ -169,104 +168,6 @@ def test_small_photographs_are_left_out(tmp_path: Path, spices: np.ndarray) -> N
         load_pairs(files, scale=2, smallest_px=64)
 
 
-# The loop
-
-
-def trainer(config: TrainConfig) -> loop.Trainer:
-    torch.manual_seed(config.seed)
-    return loop.Trainer(config, zoo.find(config.variant).build(), device=CPU)
-
-
-def loss_on(pair: Pair, variant: str = TINY.variant) -> Callable[[dict[str, Tensor]], float]:
-    """A stand-in for validation that is quick: the negated L1 loss of one pair."""
-
-    def validate(weights: dict[str, Tensor]) -> float:
-        module = zoo.find(variant).build()
-        module.load_state_dict(weights)
-        lr, hr = (torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 255 for image in (pair.lr, pair.hr))
-        with torch.no_grad():
-            return -float((module(lr) - hr).abs().mean())
-
-    return validate
-
-
-MUON = dataclasses.replace(TINY, variant="lightweight/x2", optimizer="muon", batch=2)
-
-
-@pytest.mark.parametrize("base", [TINY, MUON], ids=lambda config: config.optimizer)
-def test_training_lowers_the_loss_and_says_so(base: TrainConfig, pairs: list[Pair], tmp_path: Path) -> None:
-    told: list[loop.Progress] = []
-    config = dataclasses.replace(base, steps=80, validate_every=20, learning_rate=1e-2)
-    own = trainer(config)
-    validate = loss_on(pairs[1], config.variant)
-    before = validate(own.average)
-    loop.run(own, PatchSampler(pairs, config, scale=2), validate, folder=tmp_path, watch=[told.append])
-    assert [progress.step for progress in told] == [20, 40, 50, 60, 80]
-    assert told[-1].loss < 0.85 * told[0].loss
-    assert -own.best_psnr < 0.9 * -before, "the moving average follows"
-    with (tmp_path / "history.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [int(row["step"]) for row in rows] == [20, 40, 50, 60, 80]
-    assert float(rows[-1]["loss"]) == pytest.approx(told[-1].loss)
-
-
-def test_muon_evens_out_the_spectrum_of_a_step() -> None:
-    torch.manual_seed(0)
-    for rows, columns in ((16, 144), (144, 16), (32, 32)):
-        matrices = torch.randn(3, rows, columns) * torch.tensor([1e-4, 1.0, 1e4])[:, None, None]
-        values = torch.linalg.svdvals(orthogonal(matrices, torch.float32))
-        assert values.median() == pytest.approx(1, abs=0.3)
-        assert values.max() < 1.3
-        # The directions stay: a step never goes against its gradient.
-        assert ((orthogonal(matrices, torch.float32) * matrices).sum((1, 2)) > 0).all()
-
-
-@pytest.mark.parametrize("base", [TINY, MUON], ids=lambda config: config.optimizer)
-def test_an_interrupted_training_ends_with_the_same_bits(base: TrainConfig, pairs: list[Pair], tmp_path: Path) -> None:
-    config = dataclasses.replace(base, steps=30, validate_every=7, checkpoint_every=10)
-    sampler, validate = PatchSampler(pairs, config, scale=2), loss_on(pairs[1], config.variant)
-    (tmp_path / "whole").mkdir()
-    (tmp_path / "broken").mkdir()
-    whole = trainer(config)
-    loop.run(whole, sampler, validate, folder=tmp_path / "whole")
-
-    broken = trainer(config)
-
-    def interrupt(weights: dict[str, Tensor]) -> float:
-        if broken.step == 28:
-            raise KeyboardInterrupt
-        return validate(weights)
-
-    with pytest.raises(KeyboardInterrupt):
-        loop.run(broken, sampler, interrupt, folder=tmp_path / "broken")
-    torch.manual_seed(99)  # the start does not matter to what goes on
-    resumed = loop.Trainer(config, zoo.find(config.variant).build(), device=CPU)
-    resumed.restore(Checkpoint.load(tmp_path / "broken" / "checkpoint.pt", config))
-    assert resumed.step == 20, "what came after the last checkpoint is lost"
-    loop.run(resumed, sampler, validate, folder=tmp_path / "broken")
-
-    for name, value in whole.module.state_dict().items():
-        assert torch.equal(resumed.module.state_dict()[name], value)
-        assert torch.equal(resumed.average[name], whole.average[name])
-        assert torch.equal(resumed.best[name], whole.best[name])
-    assert (resumed.best_psnr, resumed.best_step) == (whole.best_psnr, whole.best_step)
-    for folder in ("whole", "broken"):
-        with (tmp_path / folder / "history.csv").open(newline="") as file:
-            assert [int(row["step"]) for row in csv.DictReader(file)] == [7, 14, 21, 28, 30], "no step twice"
-    assert not list(tmp_path.rglob("*.part"))
-
-
-def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "checkpoint.pt"
-    trainer(TINY).checkpoint().save(path)
-    assert Checkpoint.load(path, TINY).step == 0
-    with pytest.raises(UsageError, match=r"other settings \(batch: 4 -> 8, seed: 0 -> 1\)"):
-        Checkpoint.load(path, dataclasses.replace(TINY, batch=8, seed=1))
-    path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(UsageError, match="no usable checkpoint"):
-        Checkpoint.load(path, TINY)
-
-
 # The verb
 
 
@@ -305,6 +206,7 @@ def test_train_writes_weights_that_upscale_can_use(tmp_path: Path, spices: np.nd
         device="cpu",
     )
     report = train(request)
+    assert report
     assert report.weights == tmp_path / "out" / "weights.safetensors"
     assert (report.variant, report.steps, report.best_step) == (TINY.variant, 12, 12)
     assert 15 < report.scores.psnr_y < 45
@@ -321,6 +223,7 @@ def test_train_writes_weights_that_upscale_can_use(tmp_path: Path, spices: np.nd
     with pytest.raises(UsageError, match=r"holds a training already. Go on with --resume"):
         train(request)
     again = train(dataclasses.replace(request, resume=True))
+    assert again
     assert again.scores == report.scores
 
 

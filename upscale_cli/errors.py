@@ -37,6 +37,10 @@ class OutOfMemoryError(InferenceError):
     """The device has no memory for tiles of this size; smaller ones may do."""
 
 
+class TrainingError(UpscaleError):
+    """A training cannot go on; what it saved before is whole."""
+
+
 class DeviceLostError(InferenceError):
     """The device takes no more work from this process: every other picture would fail there too."""
 

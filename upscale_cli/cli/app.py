@@ -9,17 +9,17 @@ from types import FrameType
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from upscale_cli import __version__
 from upscale_cli.cli.bench import bench
 from upscale_cli.cli.devices import devices
 from upscale_cli.cli.evaluate import evaluate
+from upscale_cli.cli.group import DefaultGroup
 from upscale_cli.cli.models import app as models
 from upscale_cli.cli.models.export import export
 from upscale_cli.cli.options import CommandWithAliases
 from upscale_cli.cli.run import run
-from upscale_cli.cli.train import train
+from upscale_cli.cli.train import app as train
 from upscale_cli.errors import UpscaleError
 
 EXAMPLES = """Make photographs larger, in batches, offline.
@@ -34,16 +34,8 @@ Examples:
 `upscale run --help` lists all options of making pictures larger; the word `run` may be left out."""
 
 
-class DefaultGroup(TyperGroup):
-    """What is neither a command nor an option of the app itself goes to the default command."""
-
-    default_command = "run"
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        own = {option for param in self.params for option in (*param.opts, *param.secondary_opts)}
-        if args and args[0] not in self.commands and args[0] not in own | set(ctx.help_option_names):
-            args = [self.default_command, *args]
-        return super().parse_args(ctx, args)
+class MainGroup(DefaultGroup):
+    """The whole program: a reader of its output that goes away ends it without a word."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -54,14 +46,14 @@ class DefaultGroup(TyperGroup):
 
 
 app = typer.Typer(
-    cls=DefaultGroup,
+    cls=MainGroup,
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run", cls=CommandWithAliases)(run)
-app.command()(train)
+app.add_typer(train, name="train")
 app.command("eval")(evaluate)
 app.command()(bench)
 app.add_typer(models, name="models")

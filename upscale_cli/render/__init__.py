@@ -7,8 +7,9 @@ and never read as markup. Reads and decides nothing.
 from upscale_cli.render.bench import BenchStatus, benched, seams
 from upscale_cli.render.figure import check_figure, draw_bench
 from upscale_cli.render.pictures import HeaderBar, RunDisplay, planned, ran
-from upscale_cli.render.scores import EvaluationBar, TrainingBar, evaluation, training, write_scores
+from upscale_cli.render.scores import EvaluationBar, evaluation, write_scores
 from upscale_cli.render.screen import WIDE, devices, error, seconds, warning
+from upscale_cli.render.training import TrainingBar, training
 
 __all__ = [
     "WIDE",

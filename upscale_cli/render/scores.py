@@ -1,4 +1,4 @@
-"""`upscale eval` and `upscale train` on the screen: what is under way, and what a network is worth."""
+"""`upscale eval` on the screen: what is under way, and what a network is worth."""
 
 import contextlib
 import csv
@@ -7,7 +7,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -18,8 +17,6 @@ from upscale_cli.render import screen
 if TYPE_CHECKING:
     from upscale_cli.evaluate import EvalReport, ImageScore
     from upscale_cli.metrics.protocol import Scores
-    from upscale_cli.train.loop import Progress as Step
-    from upscale_cli.train.verb import TrainReport
 
 
 class EvaluationBar:
@@ -55,8 +52,8 @@ def evaluation(report: "EvalReport", *, as_json: bool) -> None:
     for title in ("PSNR-Y", "SSIM-Y", "PSNR-RGB"):
         table.add_column(title, justify="right", no_wrap=True)
     for image in report.images:
-        table.add_row(Text(shown(image.name)), *_cells(image.scores))
-    table.add_row(Text("mean", "bold"), *_cells(report.mean))
+        table.add_row(Text(shown(image.name)), *cells(image.scores))
+    table.add_row(Text("mean", "bold"), *cells(report.mean))
     console = screen.output()
     console.print(table)
     console.print(
@@ -79,51 +76,6 @@ def write_scores(report: "EvalReport", path: Path) -> None:
         raise UsageError(f"--csv {path} cannot be written: {(fault.strerror or str(fault)).lower()}.") from fault
 
 
-def _cells(scores: "Scores") -> tuple[str, str, str]:
+def cells(scores: "Scores") -> tuple[str, str, str]:
+    """PSNR-Y, SSIM-Y and PSNR-RGB as people read them."""
     return f"{scores.psnr_y:.2f}", f"{scores.ssim_y:.4f}", f"{scores.psnr_rgb:.2f}"
-
-
-class TrainingBar:
-    """Progress of `upscale train`: a bar on a terminal, and a line a validation everywhere."""
-
-    def __init__(self, *, quiet: bool) -> None:
-        self._console = screen.errors()
-        self._quiet = quiet
-        self._progress = Progress(
-            BarColumn(bar_width=24),
-            TextColumn("{task.completed:.0f}/{task.total:.0f} steps"),
-            TimeRemainingColumn(compact=True),
-            TextColumn("{task.description}", markup=False),
-            console=self._console,
-            transient=True,
-            disable=quiet or not self._console.is_terminal,
-        )
-        self._task = self._progress.add_task("")
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
-
-    def update(self, step: "Step") -> None:
-        """One more step, or a validation."""
-        words = f"loss {step.loss:.4f}, {step.images_per_second:.0f} images/s"
-        self._progress.update(self._task, completed=step.step, total=step.steps, description=words)
-        if step.validation is not None and not self._quiet:
-            self._console.print(f"step {step.step}: {step.validation:.3f} dB, {words}")
-
-
-def training(report: "TrainReport", *, as_json: bool) -> None:
-    """Where the weights are and what they are worth."""
-    if as_json:
-        return screen.print_json({**asdict(report), "weights": str(report.weights)})
-    scores = " / ".join(_cells(report.scores))
-    screen.output().print(
-        f"{shown(report.weights)}: {report.variant}, best of {report.steps} steps at step {report.best_step}\n"
-        f"validation: {scores} (PSNR-Y, SSIM-Y, PSNR-RGB)\nUse it with `upscale PATH -m {shown(report.weights)}`.",
-        markup=False,
-    )

@@ -2,6 +2,8 @@
 
 import dataclasses
 import difflib
+import json
+import math
 import tomllib
 import typing
 from collections.abc import Mapping
@@ -11,26 +13,43 @@ from typing import Any, Literal
 
 from upscale_cli.errors import UsageError
 
+LOWER_IS_BETTER = frozenset({"loss"})
+"""Values of `best_by` that fall as a network gets better."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
-    """All that decides the result of a training, apart from the photographs. Sizes in pixels of the low resolution."""
+    """All that decides the result of a training, apart from the photographs. Sizes in pixels of the low resolution.
+
+    An epoch, where a paper counts in them, is the `validate_every` steps between two validations.
+    """
 
     variant: str
     """What to train: a name of the zoo, `edsr/x4`."""
     steps: int
     batch: int = 16
+    """Patches of a step, over all processes."""
+    accumulate: int = 1
+    """Parts that a process computes its share of a batch in, one after the other, to save memory."""
     patch_px: int = 48
-    optimizer: Literal["adam", "muon"] = "adam"
+    optimizer: Literal["adam", "adamw", "muon"] = "adam"
     learning_rate: float = 1e-3
-    schedule: Literal["cosine", "step"] = "cosine"
+    beta1: float = 0.9
+    beta2: float = 0.999
+    weight_decay: float = 0.0
+    schedule: Literal["cosine", "step", "multistep", "plateau", "constant"] = "cosine"
     learning_rate_final: float = 1e-6
-    """Where the cosine ends."""
+    """Where the cosine ends, and the plateau."""
     warmup_steps: int = 100
-    """Linear rise of the learning rate at the start."""
+    """Linear rise of the learning rate at the start, of any schedule."""
     step_every: int = 0
     """Schedule `step`: multiply the rate by `step_factor` every so many steps."""
     step_factor: float = 0.5
+    """What the rate is multiplied by when it drops."""
+    milestones: tuple[int, ...] = ()
+    """Schedule `multistep`: the steps at which the rate drops."""
+    patience: int = 10
+    """Schedule `plateau`: the rate drops after more than so many validations in a row without a better `best_by`."""
     clip_norm: float = 0.0
     """Largest norm of the gradient; 0 clips nothing."""
     ema_decay: float = 0.999
@@ -38,52 +57,104 @@ class TrainConfig:
     detail_draws: int = 2
     """Crops drawn a patch, of which the most detailed is taken, so that flat sky does not fill the batches."""
     init: str = ""
-    """Weights to start from: a safetensors file or a model name; tensors of other shapes start fresh."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Weights to start from: a weights file, a checkpoint or a model name; tensors of other shapes start fresh."""
+    freeze: tuple[str, ...] = ()
+    """Layers that keep the weights they start with, by the beginning of their names: ["head", "body.0"]."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    channels_last: bool = True
+    compile: bool = False
+    """Compile the network by torch.compile: a slow first step, faster ones on CUDA."""
     seed: int = 0
     validate_every: int = 1000
+    best_by: Literal["psnr_y", "ssim_y", "psnr_rgb", "loss"] = "psnr_y"
+    """What the best weights are chosen by: a score on the validation photographs, or the training's mean loss since the
+    validation before."""
+    stop_after: int = 0
+    """End early after so many validations in a row that were no better than the best; 0 never does."""
     checkpoint_every: int = 500
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "patch_px", "validate_every", "checkpoint_every", "detail_draws"):
+        for name in ("steps", "batch", "accumulate", "patch_px", "validate_every", "checkpoint_every", "detail_draws"):
             if getattr(self, name) < 1:
                 raise UsageError(f"Training setting {name} is {getattr(self, name)}; it must be at least 1.")
-        if not 0 <= self.ema_decay < 1:
-            raise UsageError(f"Training setting ema_decay is {self.ema_decay}; it must be in [0, 1).")
+        for name in ("ema_decay", "beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UsageError(f"Training setting {name} is {getattr(self, name)}; it must be in [0, 1).")
+        for name in ("warmup_steps", "weight_decay", "clip_norm", "patience", "stop_after", "learning_rate_final"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"Training setting {name} is {getattr(self, name)}; it must not be negative.")
+        for name in ("learning_rate", "step_factor"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise UsageError(f"Training setting {name} is {getattr(self, name)}; it must be above 0, and finite.")
         if self.schedule == "step" and self.step_every < 1:
             raise UsageError("Schedule 'step' needs step_every, the number of steps between two drops of the rate.")
+        if self.schedule == "multistep" and not self.milestones:
+            raise UsageError("Schedule 'multistep' needs milestones, the steps at which the rate drops: [5000, 8000].")
+        if self.optimizer == "muon" and self.weight_decay:
+            raise UsageError("Optimizer 'muon' has no weight_decay. Leave it out, or choose optimizer adamw.")
         for name, kind in typing.get_type_hints(type(self)).items():
             allowed = typing.get_args(kind)
-            if allowed and getattr(self, name) not in allowed:
+            if typing.get_origin(kind) is Literal and getattr(self, name) not in allowed:
                 raise UsageError(
                     f"Training setting {name} is {getattr(self, name)!r}; choose from {', '.join(allowed)}."
                 )
 
 
 def read_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> TrainConfig:
-    """The configuration in a TOML file, with `overrides` on top; UsageError for unknown or wrongly typed keys."""
+    """The configuration in a TOML file, with `overrides` on top; UsageError for unknown or wrongly typed keys.
+
+    One of the overrides may be `epochs`, which gives the steps.
+    """
     try:
         values = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
         raise UsageError(f"Cannot read the recipe {path}: {error.strerror}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"The recipe {path} is not valid TOML: {error}.") from error
-    return parse_config({**values, **(overrides or {})}, origin=str(path))
+    values = {**values, **(overrides or {})}
+    if (epochs := values.pop("epochs", None)) is not None:
+        if "steps" in (overrides or {}):
+            raise UsageError("steps and epochs cannot both be given. Leave out one of them.")
+        values["steps"] = epochs * values.get("validate_every", TrainConfig.validate_every)
+    return parse_config(values, origin=str(path))
 
 
-def parse_config(values: dict[str, Any], *, origin: str) -> TrainConfig:
+def parse_config(values: Mapping[str, Any], *, origin: str) -> TrainConfig:
     """Check names and types of `values`, which came from `origin`."""
     kinds = typing.get_type_hints(TrainConfig)
+    checked: dict[str, Any] = {}
     for name, value in values.items():
         if name not in kinds:
             near = difflib.get_close_matches(name, kinds, n=1)
             hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(kinds)}."
             raise UsageError(f"{origin} sets {name!r}, which is no training setting. {hint}")
-        expected = str if typing.get_args(kinds[name]) else kinds[name]
-        fits = isinstance(value, (int, float) if expected is float else expected) and not isinstance(value, bool)
-        if not fits:
-            raise UsageError(f"{origin} sets {name} to {value!r}; it must be of type {expected.__name__}.")
+        checked[name] = _typed(name, value, kinds[name], origin=origin)
     required = {field.name for field in dataclasses.fields(TrainConfig) if field.default is dataclasses.MISSING}
     if missing := required - values.keys():
         raise UsageError(f"{origin} does not set {', '.join(sorted(missing))}.")
-    return TrainConfig(**values)
+    return TrainConfig(**checked)
+
+
+def _typed(name: str, value: Any, kind: Any, *, origin: str) -> Any:
+    """`value` if it is of the type that the setting has; a list becomes a tuple."""
+    if typing.get_origin(kind) is tuple:
+        of = typing.get_args(kind)[0]
+        if isinstance(value, list | tuple) and all(_is(each, of) for each in value):
+            return tuple(value)
+        raise UsageError(f"{origin} sets {name} to {value!r}; it must be a list of type {of.__name__}.")
+    expected = str if typing.get_origin(kind) is Literal else kind
+    if not _is(value, expected):
+        raise UsageError(f"{origin} sets {name} to {value!r}; it must be of type {expected.__name__}.")
+    return value
+
+
+def _is(value: Any, kind: type) -> bool:
+    if kind is bool or isinstance(value, bool):
+        return kind is bool and isinstance(value, bool)
+    return isinstance(value, (int, float) if kind is float else kind)
+
+
+def as_toml(config: TrainConfig) -> str:
+    """Every setting with its value, as a recipe that gives the same configuration."""
+    # JSON writes strings, numbers, truths and lists as TOML reads them, but for the infinite ones, which none may be.
+    return "".join(f"{name} = {json.dumps(value)}\n" for name, value in dataclasses.asdict(config).items())

@@ -1,179 +1,160 @@
-"""The training loop: batches in, L1, a step, moving average, validation by the code of `upscale eval`, checkpoints."""
+"""The training loop: batches in, steps, validation by the code of `upscale eval`, rows of the history, checkpoints."""
 
-import csv
-import dataclasses
-import json
+import itertools
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from upscale_cli import device as devices
-from upscale_cli.train.checkpoint import Checkpoint
-from upscale_cli.train.config import TrainConfig
-from upscale_cli.train.data import PatchSampler
-from upscale_cli.train.optimizer import Muon
+from upscale_cli.errors import TrainingError
+from upscale_cli.metrics.protocol import Scores
+from upscale_cli.train import checkpoint
+from upscale_cli.train.data import Batch, PatchSampler
+from upscale_cli.train.history import History, Progress
+from upscale_cli.train.trainer import TOTAL, Trainer
 
+ROW_EVERY = 50
+"""Steps between two rows of the history; a validation and a checkpoint write one as well."""
+NAMED = 20
+"""Files of a batch that an error names."""
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Where a training is; `validation` is mean PSNR-Y in dB when this step was validated."""
-
-    step: int
-    steps: int
-    loss: float
-    learning_rate: float
-    images_per_second: float
-    validation: float | None = None
-
-
-def learning_rate(config: TrainConfig, step: int) -> float:
-    """The rate of a step, counted from 0."""
-    warm = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
-    if config.schedule == "step":
-        return warm * config.learning_rate * config.step_factor ** (step // config.step_every)
-    share = step / max(1, config.steps - 1)
-    span = config.learning_rate - config.learning_rate_final
-    return warm * (config.learning_rate_final + span * (1 + math.cos(math.pi * share)) / 2)
-
-
-class Trainer:
-    """One network in training: holds the weights, their moving average and the optimiser."""
-
-    def __init__(self, config: TrainConfig, module: nn.Module, *, device: torch.device) -> None:
-        self.config = config
-        self.device = device
-        # The stubs of torch know `memory_format` for tensors only.
-        self.module = module.to(device, memory_format=torch.channels_last).train()  # pyright: ignore[reportCallIssue]
-        self.average = {name: value.detach().clone() for name, value in self.module.state_dict().items()}
-        self.best = {name: value.clone() for name, value in self.average.items()}
-        self.best_psnr, self.best_step = -math.inf, 0
-        self.step = 0
-        self._autocast = _autocast_dtype(config, device)
-        self.optimizer = self._make_optimizer()
-
-    def _make_optimizer(self) -> torch.optim.Optimizer:
-        trained = [value for value in self.module.parameters() if value.requires_grad]
-        if self.config.optimizer == "muon":
-            return Muon(trained, lr=self.config.learning_rate, dtype=self._autocast or torch.float32)
-        return torch.optim.Adam(trained, lr=self.config.learning_rate, betas=(0.9, 0.999))
-
-    def train_step(self, lr: Tensor, hr: Tensor) -> Tensor:
-        """One step on the L1 loss of a uint8 batch; returns the loss without waiting for the device."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.config, self.step)
-        lr, hr = (image.to(self.device, non_blocking=True).float().div_(255) for image in (lr, hr))
-        with torch.autocast(self.device.type, dtype=self._autocast, enabled=self._autocast is not None):
-            sr = self.module(lr)
-        loss = F.l1_loss(sr.float(), hr)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        if self.config.clip_norm:
-            nn.utils.clip_grad_norm_(self.module.parameters(), self.config.clip_norm)
-        self.optimizer.step()
-        self._update_average()
-        self.step += 1
-        return loss.detach()
-
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        # A young average follows closely, or it would carry the random start for thousands of steps.
-        decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
-        for name, value in self.module.state_dict().items():
-            if value.is_floating_point():
-                self.average[name].lerp_(value, 1 - decay)
-            else:
-                self.average[name].copy_(value)
-
-    def checkpoint(self) -> Checkpoint:
-        """A snapshot to resume from."""
-        config = json.loads(json.dumps(dataclasses.asdict(self.config)))
-        return Checkpoint(
-            step=self.step,
-            config=config,
-            model=self.module.state_dict(),
-            average=self.average,
-            optimizer=self.optimizer.state_dict(),
-            best=self.best,
-            best_psnr=self.best_psnr,
-            best_step=self.best_step,
-        )
-
-    def restore(self, saved: Checkpoint) -> None:
-        """Go on exactly where `saved` stopped."""
-        self.module.load_state_dict(saved.model)
-        self.optimizer.load_state_dict(saved.optimizer)
-        for name, value in saved.average.items():
-            self.average[name].copy_(value)
-        self.best = {name: value.to(self.device) for name, value in saved.best.items()}
-        self.best_psnr, self.best_step, self.step = saved.best_psnr, saved.best_step, saved.step
-
-    def keep_if_best(self, psnr: float) -> None:
-        """Remember the moving average if it validates better than any before."""
-        if psnr > self.best_psnr:
-            self.best_psnr, self.best_step = psnr, self.step
-            self.best = {name: value.clone() for name, value in self.average.items()}
-
-
-def _autocast_dtype(config: TrainConfig, device: torch.device) -> torch.dtype | None:
-    if config.precision == "fp32":
-        return None
-    # Gradients overflow fp16; bf16 has the range of fp32. On a CPU it pays where the processor multiplies in it.
-    wanted = config.precision == "bf16" or device.type == "cuda" or devices.fastest_precision(device) == "bf16"
-    return torch.bfloat16 if wanted else None
+Validate = Callable[[dict[str, Tensor]], Scores | None]
+Watch = Callable[[Progress], None]
 
 
 def run(
     trainer: Trainer,
     sampler: PatchSampler,
-    validate: Callable[[dict[str, Tensor]], float],
+    validate: Validate,
     *,
     folder: Path,
-    watch: Sequence[Callable[[Progress], None]] = (),
+    rows: Sequence[Watch] = (),
+    watch: Sequence[Watch] = (),
 ) -> None:
-    """Train to the last step, validating and saving into `folder` on the way. `validate` scores weights in dB."""
-    config = trainer.config
-    history = folder / "history.csv"
-    _forget_after(history, trainer.step)
-    began, first = time.monotonic(), trainer.step
-    loss_sum, loss_count = torch.zeros((), device=trainer.device), 0
-    for batch in sampler.batches(trainer.step, config.steps):
-        loss_sum, loss_count = loss_sum + trainer.train_step(batch.lr, batch.hr), loss_count + 1
-        step, psnr = trainer.step, None
+    """Train to the last step, validating and saving into `folder` on the way.
+
+    `rows` are told what the history is, `watch` also what is in between. Only the first of several processes validates,
+    writes and tells. TrainingError where a loss or a weight is no number any more.
+    """
+    config, ranks = trainer.config, trainer.ranks
+    history = History(folder)
+    if ranks.first:
+        history.forget_after(trainer.step)
+    meter = _Meter(trainer, folder)
+    batches = sampler.batches(trainer.step, config.steps)
+    while not trainer.done:
+        meter.add(trainer.train_step(*meter.awaited(batches)))
+        step, scores = trainer.step, None
         last = step == config.steps
-        if step % config.validate_every == 0 or last:
-            psnr = validate(trainer.average)
-            trainer.keep_if_best(psnr)
-        if psnr is not None or step % 50 == 0:
-            rate = (step - first) * config.batch / (time.monotonic() - began)
-            mean_loss = float(loss_sum) / loss_count
-            progress = Progress(step, config.steps, mean_loss, learning_rate(config, step - 1), rate, psnr)
-            loss_sum, loss_count = torch.zeros((), device=trainer.device), 0
-            _append(history, progress)
-            for tell in watch:
-                tell(progress)
-        if step % config.checkpoint_every == 0 or last:
-            trainer.checkpoint().save(folder / "checkpoint.pt")
+        validates, saves = step % config.validate_every == 0 or last, step % config.checkpoint_every == 0 or last
+        is_row = validates or saves or step % ROW_EVERY == 0
+        if is_row or trainer.ranks.device.type == "cpu":  # elsewhere to look at a loss is to wait for it
+            meter.settle()
+            if ranks.first:
+                _tell(watch, meter.progress())
+        if not is_row:
+            continue
+        meter.synchronise()
+        if validates or saves:
+            meter.check_weights()
+        if validates:
+            scores = ranks.shared(validate(trainer.average) if ranks.first else None)
+            trainer.record(scores)
+        if ranks.first:
+            _tell([history.append, *rows, *(watch if validates else ())], meter.progress(scores))
+        if (saves or trainer.done) and ranks.first:
+            trainer.checkpoint().save(folder / checkpoint.NAME)
+        meter.restart()
 
 
-def _forget_after(history: Path, step: int) -> None:
-    """Drop the rows of steps that a killed training took after its last checkpoint: they are taken again."""
-    if not history.exists():
-        return
-    head, *rows = history.read_text("utf-8").splitlines(keepends=True)
-    history.write_text(head + "".join(row for row in rows if int(row.split(",", 1)[0]) <= step), "utf-8")
+def _tell(listeners: Sequence[Watch], progress: Progress) -> None:
+    for tell in listeners:
+        tell(progress)
 
 
-def _append(path: Path, progress: Progress) -> None:
-    row = dataclasses.asdict(progress)
-    new = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, row)
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
+class _Meter:
+    """Losses and times since the last row. A loss that is no number ends the training here."""
+
+    def __init__(self, trainer: Trainer, folder: Path) -> None:
+        self._trainer = trainer
+        self._folder = folder
+        self._names: tuple[str, ...] = ()
+        self.restart()
+
+    def restart(self) -> None:
+        """From here on."""
+        self._pending: list[tuple[int, tuple[str, ...], dict[str, Tensor]]] = []
+        self._sums: dict[str, float] = {}
+        self._count = 0
+        self._waited = 0.0
+        self._seconds = 0.0
+        self._began = time.perf_counter()
+
+    def awaited(self, batches: Iterator[Batch]) -> tuple[Tensor, Tensor]:
+        """The next batch, and the time that it let the step wait."""
+        began = time.perf_counter()
+        batch = next(batches)
+        self._waited += time.perf_counter() - began
+        self._names = batch.names
+        return batch.lr, batch.hr
+
+    def add(self, losses: dict[str, Tensor]) -> None:
+        """Those of the step that was just taken; nothing is waited for."""
+        self._pending.append((self._trainer.step, self._names, losses))
+
+    def settle(self) -> None:
+        """Wait for the device and add up. TrainingError, with step and files, for a loss that is no number."""
+        if not self._pending:
+            return
+        flat = torch.stack([value for _, _, losses in self._pending for value in losses.values()])
+        values = iter(flat.double().tolist())
+        for step, names, losses in self._pending:
+            found = dict(zip(losses, itertools.islice(values, len(losses)), strict=True))
+            if not all(map(math.isfinite, found.values())):
+                self._give_up(step, names, ", ".join(f"{name} {value}" for name, value in found.items()))
+            for name, value in found.items():
+                self._sums[name] = self._sums.get(name, 0.0) + value
+        self._count += len(self._pending)
+        self._pending = []
+        self._seconds = time.perf_counter() - self._began
+
+    def synchronise(self) -> None:
+        """Make the sums those of all processes, and count them to the epoch's."""
+        sums = self._trainer.ranks.mean(torch.tensor(list(self._sums.values()), dtype=torch.float64)).tolist()
+        self._sums = dict(zip(self._sums, sums, strict=True))
+        total, count = self._trainer.losses
+        self._trainer.losses = (total + self._sums[TOTAL], count + self._count)
+        self._trainer.seconds += self._seconds
+
+    def check_weights(self) -> None:
+        """TrainingError where the last step left a weight that is no number: it may not be saved."""
+        if not self._trainer.is_finite():
+            self._give_up(self._trainer.step, self._names, "the weights are no numbers any more")
+
+    def progress(self, scores: Scores | None = None) -> Progress:
+        """What was settled."""
+        trainer = self._trainer
+        terms = {name: value / self._count for name, value in self._sums.items()}
+        return Progress(
+            step=trainer.step,
+            steps=trainer.config.steps,
+            loss=terms.pop(TOTAL),
+            terms=terms,
+            learning_rate=trainer.learning_rate,
+            images_per_second=self._count * trainer.config.batch / self._seconds,
+            loader_share=self._waited / self._seconds,
+            scores=scores,
+        )
+
+    def _give_up(self, step: int, names: tuple[str, ...], what: str) -> None:
+        several = sorted(set(names))
+        more = f" and {len(several) - NAMED} more" if len(several) > NAMED else ""
+        saved = self._folder / checkpoint.NAME
+        start = f'start anew with init = "{saved}", the last good checkpoint,' if saved.exists() else "start anew"
+        raise TrainingError(
+            f"The loss is no number at step {step}: {what}. The batch was cut from {', '.join(several[:NAMED])}{more}. "
+            f'Look at them, or {start} and a lower learning_rate, a clip_norm or precision = "fp32".'
+        )

@@ -1,4 +1,4 @@
-"""What turns gradients into steps: Adam, or Muon for the convolutions between first and last layer.
+"""What turns gradients into steps: Adam, AdamW, or Muon for the convolutions between first and last layer.
 
 Owns no schedule: the loop sets the learning rate of every step.
 """
@@ -9,11 +9,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from upscale_cli.train.config import TrainConfig
+
 MOMENTUM = 0.95
 LEAST_CHANNELS = (
     16  # with fewer on either side a matrix has no spectrum worth evening out: the layers next to the picture
 )
 _RMS = 0.2  # of an update, relative to the rate: what Adam's come to, so that both take the same rates
+
+
+def make_optimizer(
+    config: TrainConfig, parameters: Iterable[nn.Parameter], *, dtype: torch.dtype
+) -> torch.optim.Optimizer:
+    """The one that `config` names; `dtype` is what matrices are multiplied in where it multiplies any."""
+    betas = (config.beta1, config.beta2)
+    if config.optimizer == "muon":
+        return Muon(parameters, lr=config.learning_rate, betas=betas, dtype=dtype)
+    kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+    return kind(parameters, lr=config.learning_rate, betas=betas, weight_decay=config.weight_decay)
 
 
 class Muon(torch.optim.Optimizer):
@@ -24,13 +37,15 @@ class Muon(torch.optim.Optimizer):
     Adam takes 1,200 steps to.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], *, lr: float, dtype: torch.dtype) -> None:
-        """`dtype` is that of the matrix products."""
+    def __init__(
+        self, parameters: Iterable[nn.Parameter], *, lr: float, betas: tuple[float, float], dtype: torch.dtype
+    ) -> None:
+        """`betas` are Adam's, `dtype` is that of the matrix products."""
         super().__init__(parameters, {"lr": lr})
         every = [value for group in self.param_groups for value in group["params"]]
         self._hidden = [value for value in every if value.ndim == 4 and min(value.shape[:2]) >= LEAST_CHANNELS]
         hidden = set(self._hidden)
-        self._adam = torch.optim.Adam([value for value in every if value not in hidden], lr=lr)
+        self._adam = torch.optim.Adam([value for value in every if value not in hidden], lr=lr, betas=betas)
         self._dtype = dtype
 
     @torch.no_grad()

@@ -1,0 +1,84 @@
+"""`upscale train` on the screen: how far it is, how fast, and what came out."""
+
+from dataclasses import asdict
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from upscale_cli.media.paths import shown
+from upscale_cli.render import screen
+from upscale_cli.render.scores import cells
+
+if TYPE_CHECKING:
+    from upscale_cli.train.history import Progress as Step
+    from upscale_cli.train.verb import TrainReport
+
+
+class TrainingBar:
+    """Progress of `upscale train`: a bar on a terminal, and a line a validation everywhere."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._console = screen.errors()
+        self._quiet = quiet
+        self._progress = Progress(
+            BarColumn(bar_width=16),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.description}", markup=False),
+            console=self._console,
+            transient=True,
+            disable=quiet or not self._console.is_terminal,
+        )
+        self._task = self._progress.add_task("")
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def note(self, words: str) -> None:
+        """Something to know before the first step."""
+        if not self._quiet:
+            screen.warning(words)
+
+    def update(self, step: "Step") -> None:
+        """One more step, or a validation."""
+        words = (
+            f"loss {step.loss:.4f}, rate {step.learning_rate:.2g}, {step.images_per_second:.0f} images/s, "
+            f"loader {step.loader_share:.0%}"
+        )
+        self._progress.update(self._task, completed=step.step, total=step.steps, description=words)
+        if step.scores is not None and not self._quiet:
+            scores = f"{step.scores.psnr_y:.3f} dB, SSIM {step.scores.ssim_y:.4f}"
+            self._console.print(f"step {step.step}: {scores}, {words}", markup=False)
+
+
+def training(report: "TrainReport", *, as_json: bool) -> None:
+    """Where the weights are and what they are worth."""
+    if as_json:
+        return screen.print_json(_as_json(report))
+    scores = f"validation: {' / '.join(cells(report.scores))} (PSNR-Y, SSIM-Y, PSNR-RGB)\n" if report.scores else ""
+    screen.output().print(
+        f"{shown(report.weights)}: {report.variant}, best of {report.steps} steps at step {report.best_step}\n"
+        f"{scores}Use it with `upscale PATH -m {shown(report.weights)}`.",
+        markup=False,
+    )
+
+
+def _as_json(report: "TrainReport") -> dict[str, object]:
+    return {
+        "weights": str(report.weights),
+        "variant": report.variant,
+        "steps": report.steps,
+        "best_step": report.best_step,
+        "scores": asdict(report.scores) if report.scores else None,
+        "images": [asdict(image) for image in report.images],
+        "seconds": report.seconds,
+        "device": report.device,
+        "processes": report.processes,
+    }
