@@ -21,7 +21,8 @@ from PIL import Image, ImageDraw, ImageFont
 from upscale_cli.engines import open_engine
 from upscale_cli.evaluate import Pair, make_pair, read_rgb8
 from upscale_cli.manifest import load_manifest
-from upscale_cli.metrics.protocol import Protocol, luma, score
+from upscale_cli.metrics.catalog import score
+from upscale_cli.metrics.protocol import Protocol, luma
 from upscale_cli.pipeline import Upscaler
 
 HERE = Path(__file__).parent
@@ -81,7 +82,7 @@ def compared(pair: Pair, upscalers: dict[str, Upscaler], scale: int) -> list[Cel
     cells = [Cell(f"{pair.name}: original", cut(pair.hr, top, left, CELL_PX))]
     for name, upscaler in upscalers.items():
         sr = upscaler.enlarge_rgb8(pair.lr)
-        decibels = score(sr, pair.hr, Protocol(crop_border=scale)).psnr_y
+        decibels = score(sr, pair.hr, Protocol(crop_border=scale))["psnr_y"]
         cells.append(Cell(f"{name}  {decibels:.2f} dB", cut(sr, top, left, CELL_PX)))
     return cells
 

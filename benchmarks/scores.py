@@ -24,11 +24,15 @@ def scores_of(entry: Entry, data: Path) -> list[Score]:
     """The mean scores of a row on every set, with the protocol they were taken by."""
     found: list[Score] = []
     for name in SETS:
-        report = evaluate(EvalRequest(model=entry.name, data=data / name))
-        mean = report.mean
-        protocol = f"{report.low_resolution}; {report.protocol}; {report.precision}"
-        found.append(Score(name, round(mean.psnr_y, 3), round(mean.ssim_y, 4), round(mean.psnr_rgb, 3), protocol))
-        print(f"{entry.name:24} {name:8} {mean.psnr_y:6.2f} {mean.ssim_y:7.4f} {mean.psnr_rgb:6.2f}", flush=True)
+        report = evaluate(EvalRequest(models=(entry.name,), data=data / name))
+        mean = report.models[0].scores
+        protocol = f"{report.low_resolution}; {report.protocol}; {report.models[0].precision}"
+        found.append(
+            Score(name, round(mean["psnr_y"], 3), round(mean["ssim_y"], 4), round(mean["psnr_rgb"], 3), protocol)
+        )
+        print(
+            f"{entry.name:24} {name:8} {mean['psnr_y']:6.2f} {mean['ssim_y']:7.4f} {mean['psnr_rgb']:6.2f}", flush=True
+        )
     return found
 
 

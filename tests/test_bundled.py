@@ -12,8 +12,9 @@ from upscale_cli.engines import BACKENDS, open_engine
 from upscale_cli.evaluate import EvalRequest, evaluate, make_pair
 from upscale_cli.manifest import Entry, load_manifest
 from upscale_cli.media.frame import Frame
+from upscale_cli.metrics.catalog import score
 from upscale_cli.metrics.fidelity import psnr
-from upscale_cli.metrics.protocol import Protocol, score
+from upscale_cli.metrics.protocol import Protocol
 from upscale_cli.pipeline import Upscaler
 from upscale_cli.train.config import read_recipe
 
@@ -46,8 +47,8 @@ def test_a_photograph_comes_out_better_than_by_bicubic(entry: Entry, spices: np.
     protocol = Protocol(crop_border=entry.scale)
     found = score(Upscaler([open_engine(entry.name, precision="fp32")]).enlarge_rgb8(pair.lr), pair.hr, protocol)
     floor = score(Upscaler([open_engine(f"bicubic-x{entry.scale}")]).enlarge_rgb8(pair.lr), pair.hr, protocol)
-    assert found.psnr_y > floor.psnr_y + {2: 1.0, 3: 0.5, 4: 0.3}[entry.scale]
-    assert found.ssim_y > floor.ssim_y
+    assert found["psnr_y"] > floor["psnr_y"] + {2: 1.0, 3: 0.5, 4: 0.3}[entry.scale]
+    assert found["ssim_y"] > floor["ssim_y"]
 
 
 @each
@@ -87,8 +88,11 @@ def test_tiles_leave_no_seam(entry: Entry, spices: np.ndarray) -> None:
 def test_set5_scores_what_the_manifest_says(entry: Entry, set5: Path) -> None:
     stated = entry.score("Set5")
     assert stated is not None
-    report = evaluate(EvalRequest(model=entry.name, data=set5, device="cpu"))
-    assert report.mean.psnr_y == pytest.approx(stated.psnr_y, abs=0.01)
-    assert report.mean.ssim_y == pytest.approx(stated.ssim_y, abs=0.001)
-    assert report.mean.psnr_rgb == pytest.approx(stated.psnr_rgb, abs=0.01)
-    assert report.protocol in stated.protocol
+    report = evaluate(EvalRequest(models=(entry.name,), data=set5, device="cpu"))
+    scores = report.models[0].scores
+    assert scores["psnr_y"] == pytest.approx(stated.psnr_y, abs=0.01)
+    assert scores["ssim_y"] == pytest.approx(stated.ssim_y, abs=0.001)
+    assert scores["psnr_rgb"] == pytest.approx(stated.psnr_rgb, abs=0.01)
+    for words in (report.low_resolution, "border of", "BT.601 luma in [16, 235], unrounded"):
+        assert words in stated.protocol
+        assert words in f"{report.low_resolution}; {report.protocol}"

@@ -140,8 +140,8 @@ def test_combinations_are_scored(folder: Path) -> None:
         (("--interpolate", "lightweight:lightweight-x2:0.3"), "lightweight-x2:lightweight-x2:0.3"),
     ):
         report = as_json("eval", "--data", "in/a.png", "-s", "2", *words)
-        assert report["model"] == name
-        assert report["mean"]["psnr_y"] > 15
+        assert report["models"][0]["network"] == name
+        assert report["models"][0]["scores"]["psnr_y"] > 15
     assert "different size have no mean" in complaint("eval", "--data", "in", "--ensemble", "edsr-x2,improved-x4")
 
 

@@ -146,8 +146,8 @@ def test_a_self_ensemble_is_its_engine_eight_times() -> None:
 
 
 def scores(data: Path, *models: str, tta: bool = False) -> float:
-    request = EvalRequest(model=Combination(models, tta=tta), data=data, device="cpu")
-    return evaluate(request).mean.psnr_y
+    request = EvalRequest(models=(Combination(models, tta=tta),), data=data, device="cpu")
+    return evaluate(request).models[0].scores["psnr_y"]
 
 
 @pytest.fixture

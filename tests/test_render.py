@@ -1,6 +1,5 @@
 """What is shown: one line a name, durations for people, tables and JSON that say the same."""
 
-import csv
 import io
 import json
 from pathlib import Path
@@ -10,10 +9,8 @@ import pytest
 from rich.console import Console
 
 from upscale_cli import render
-from upscale_cli.errors import UsageError
-from upscale_cli.evaluate import EvalReport, ImageScore
+from upscale_cli.evaluate import ImageScore, Step
 from upscale_cli.journal import FILE_NAME
-from upscale_cli.metrics.protocol import Scores
 from upscale_cli.render import screen
 from upscale_cli.run import FileReport, News, RunReport
 from upscale_cli.train.config import TrainConfig
@@ -107,49 +104,23 @@ def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     with render.TrainingBar(quiet=False) as bar:
         bar.update(progress(50, 100, images_per_second=200.0))
     with render.EvaluationBar(quiet=False) as scores:
-        scores.update(ImageScore("a.png", Scores(30.0, 0.9, 28.0)))
-    for words in ("reading headers", "40/100", "50/100", "200 images/s", "loader 25%", "scoring"):
+        scores.update(Step(3, 8, "edsr", ImageScore("a.png", {"psnr_y": 30.0})))
+    for words in (
+        "reading headers",
+        "40/100",
+        "50/100",
+        "200 images/s",
+        "loader 25%",
+        "3/8",
+        "edsr, a.png, PSNR-Y",
+    ):
         assert words in shown.getvalue()
-
-
-REPORT = EvalReport(
-    model="edsr-x4",
-    scale=4,
-    data="[Set5]",
-    protocol="Y",
-    low_resolution="bicubic",
-    precision="fp32",
-    backend="torch",
-    device="cpu",
-    images=(ImageScore("a.png", Scores(30.0, 0.9, 28.0)), ImageScore("[b].png", Scores(32.0, 0.8, 29.0))),
-)
-
-
-def test_scores(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    render.evaluation(REPORT, as_json=False)
-    table = capsys.readouterr().out
-    assert [line.split() for line in table.splitlines()[1:4]] == [
-        ["a.png", "30.00", "0.9000", "28.00"],
-        ["[b].png", "32.00", "0.8000", "29.00"],
-        ["mean", "31.00", "0.8500", "28.50"],
-    ]
-    assert "edsr-x4 x4 on [Set5], cpu in fp32 by torch\nprotocol: Y\nlow resolution: bicubic\n" in table
-    render.evaluation(REPORT, as_json=True)
-    printed = json.loads(capsys.readouterr().out)
-    assert printed["mean"] == pytest.approx({"psnr_y": 31.0, "ssim_y": 0.85, "psnr_rgb": 28.5})
-    assert printed["images"][1] == {"name": "[b].png", "scores": {"psnr_y": 32.0, "ssim_y": 0.8, "psnr_rgb": 29.0}}
-    render.write_scores(REPORT, tmp_path / "scores.csv")
-    rows = list(csv.reader((tmp_path / "scores.csv").read_text().splitlines()))
-    assert rows[0] == ["image", "psnr_y", "ssim_y", "psnr_rgb"]
-    assert rows[3] == ["mean", "31.0000", "0.850000", "28.5000"]
-    with pytest.raises(UsageError, match="cannot be written"):
-        render.write_scores(REPORT, tmp_path)
 
 
 def test_training(capsys: pytest.CaptureFixture[str]) -> None:
     with render.TrainingBar(quiet=False) as bar:
         bar.note("66 of 68 tensors start as those of [edsr-x2]")
-        bar.update(progress(1, 9, scores=Scores(30.1234, 0.9, 28.0)))
+        bar.update(progress(1, 9, scores={"psnr_y": 30.1234, "ssim_y": 0.9, "psnr_rgb": 28.0}))
         bar.update(progress(2, 9))
     assert capsys.readouterr().err == (
         "note: 66 of 68 tensors start as those of [edsr-x2]\n"
@@ -163,7 +134,7 @@ def test_training(capsys: pytest.CaptureFixture[str]) -> None:
         parameters=10,
         steps=100,
         best_step=80,
-        scores=Scores(33.0, 0.91, 31.0),
+        scores={"psnr_y": 33.0, "ssim_y": 0.91, "psnr_rgb": 31.0},
         images=(),
         samples=(),
         history=(),

@@ -209,7 +209,7 @@ def test_train_writes_weights_that_upscale_can_use(tmp_path: Path, spices: np.nd
     assert report
     assert report.weights == tmp_path / "out" / "weights.safetensors"
     assert (report.variant, report.steps, report.best_step) == (TINY.variant, 12, 12)
-    assert 15 < report.scores.psnr_y < 45
+    assert 15 < report.scores["psnr_y"] < 45
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "weights.safetensors",
         "checkpoint.pt",

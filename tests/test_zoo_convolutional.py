@@ -15,7 +15,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from upscale_cli import zoo
-from upscale_cli.metrics.protocol import Protocol, score
+from upscale_cli.metrics.catalog import score
+from upscale_cli.metrics.protocol import Protocol
 from upscale_cli.weights import ncnn
 from upscale_cli.zoo import edsr, improved, lightweight, rdn, rrdb, rrdn, srresnet, srvgg
 from upscale_cli.zoo.edsr import EDSR
@@ -65,7 +66,7 @@ def set5_psnr(module: nn.Module, scale: int, set5: Path) -> float:
         height, width = hr.shape[0] // scale, hr.shape[1] // scale
         hr = hr[: height * scale, : width * scale]
         lr = np.asarray(Image.fromarray(hr).resize((width, height), Image.Resampling.BICUBIC))
-        found.append(score(enlarge(module, lr), hr, Protocol(crop_border=scale)).psnr_y)
+        found.append(score(enlarge(module, lr), hr, Protocol(crop_border=scale))["psnr_y"])
     assert len(found) == 5
     return fmean(found)
 

@@ -95,6 +95,17 @@ def _mixture(words: str) -> tuple[str, str, float]:
         ) from error
 
 
+def compete(words: str, *, tta: bool = False) -> tuple[Combination, ...]:
+    """What --models means: `a,b,c`, each a model, a file, an ensemble `a+b` or a mixture `a:b:0.7`."""
+    return tuple(_competitor(word.strip(), tta=tta) for word in words.split(","))
+
+
+def _competitor(word: str, *, tta: bool) -> Combination:
+    if ":" in word and not Path(word).exists():
+        return combine(interpolate=word, tta=tta)
+    return Combination((word,) if Path(word).exists() else tuple(word.split("+")), tta=tta)
+
+
 def plan_stages(wanted: float, natives: Collection[int]) -> tuple[int, ...]:
     """The native scales to run in a row so that their product reaches `wanted`: the least work, then the least excess.
 

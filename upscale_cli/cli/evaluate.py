@@ -7,11 +7,18 @@ import typer
 
 from upscale_cli import render
 from upscale_cli.cli import options as opt
+from upscale_cli.errors import UsageError
 
 
 def evaluate(
     data: Annotated[Path, typer.Option("--data", help="Folder of high-resolution images, or one image.")],
     model: opt.ModelOpt = None,
+    models: Annotated[
+        str | None,
+        typer.Option(
+            "--models", metavar="A,B,...", help="Several in one table; a+b is an ensemble, a:b:0.7 a mixture."
+        ),
+    ] = None,
     ensemble: opt.EnsembleOpt = None,
     interpolate: opt.InterpolateOpt = None,
     tta: opt.TtaOpt = False,
@@ -22,29 +29,42 @@ def evaluate(
         Path | None,
         typer.Option("--lr", help="Folder of low-resolution images, paired by name; made by imresize without it."),
     ] = None,
+    metrics: Annotated[
+        str, typer.Option("--metrics", metavar="A,B,...", help="What to measure, or all.")
+    ] = "psnr_y,ssim_y,psnr_rgb",
+    crop_border: Annotated[
+        int | None, typer.Option("--crop-border", metavar="PX", min=0, help="Not scored; the scale unless given.")
+    ] = None,
     precision: Annotated[
         str, typer.Option(help="fp32, bf16, fp16, int8 or auto. Scores are taken in fp32 unless you ask.")
     ] = "fp32",
     engine: Annotated[opt.Backend, typer.Option("--engine", help="What runs the network.")] = "torch",
     device: Annotated[str, typer.Option("-d", "--device", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     tile_px: Annotated[int, typer.Option("-t", "--tile", help="Tile side in pixels; 0 is automatic.")] = 0,
-    csv_file: Annotated[Path | None, typer.Option("--csv", help="Also write a row an image to this file.")] = None,
+    csv_file: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", help="Also write a row an image and model.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Never fetch weights.")] = False,
 ) -> None:
-    """Score a model: PSNR and SSIM on luma, PSNR on RGB, with the protocol they were taken by.
+    """Score models: by PSNR and SSIM unless --metrics asks for others, with the protocol of every number.
 
-    Example: `upscale eval -m edsr -s 4 --data Set5`
+    Example: `upscale eval --models bicubic,lightweight,edsr -s 4 --data Set5`
     """
     from upscale_cli.evaluate import EvalRequest
     from upscale_cli.evaluate import evaluate as score
-    from upscale_cli.networks import combine
+    from upscale_cli.networks import combine, compete
 
+    if models is not None and any(other is not None for other in (model, ensemble, interpolate)):
+        raise UsageError("--models names all that is scored: leave out --model, --ensemble and --interpolate.")
+    one = combine(model, ensemble=ensemble, interpolate=interpolate, tta=tta)
     request = EvalRequest(
-        model=combine(model, ensemble=ensemble, interpolate=interpolate, tta=tta),
+        models=(one,) if models is None else compete(models, tta=tta),
         data=data,
         scale=scale,
         lr=lr,
+        metrics=tuple(word.strip() for word in metrics.split(",") if word.strip()),
+        crop_border=crop_border,
         device=device,
         precision=precision,
         backend=engine,
@@ -56,3 +76,4 @@ def evaluate(
     if csv_file is not None:
         render.write_scores(report, csv_file)
     render.evaluation(report, as_json=as_json)
+    raise typer.Exit(int(not report.whole))

@@ -1,11 +1,17 @@
 """Which pixels a score is taken on. A score without its protocol is not comparable, so every one carries it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from upscale_cli.metrics.fidelity import psnr, ssim
+Pixels = npt.NDArray[np.uint8]
+Plane = npt.NDArray[np.float64]
+
+Scores = Mapping[str, float]
+"""Name of a metric -> its value, in the order of the table; NaN where it has none."""
 
 # Studio range, as MATLAB's rgb2ycbcr: Y in [16, 235] for 8-bit RGB.
 BT601_LUMA = np.array([65.481, 128.553, 24.966]) / 255
@@ -13,38 +19,43 @@ BT601_LUMA = np.array([65.481, 128.553, 24.966]) / 255
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """How the field scores super-resolution: 8-bit output, a border cut, PSNR and SSIM on BT.601 luma."""
+    """What every metric looks at: 8-bit output, a border cut."""
 
     crop_border: int
     """Pixels cut from every side before scoring; by custom the scale."""
 
     def __str__(self) -> str:
-        return (
-            f"8-bit RGB output; Y = BT.601 luma in [16, 235], unrounded; border of {self.crop_border} px cut; "
-            "SSIM: Gaussian 11 x 11, sigma 1.5"
-        )
+        return f"8-bit RGB output; border of {self.crop_border} px cut"
+
+    def inside(self, image: Pixels) -> Pixels:
+        """What is left of an H x W x 3 image; ValueError where nothing is."""
+        border = self.crop_border
+        if min(image.shape[:2]) <= 2 * border:
+            raise ValueError(f"{image.shape[1]} x {image.shape[0]} pixels are all border of {border} px")
+        return image[border : image.shape[0] - border, border : image.shape[1] - border]
 
 
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """PSNR in dB, SSIM in [-1, 1]."""
+@dataclass(frozen=True)
+class Comparison:
+    """A picture beside its reference, both H x W x 3 8-bit RGB of one size; planes are made when asked for."""
 
-    psnr_y: float
-    ssim_y: float
-    psnr_rgb: float
+    image: Pixels
+    reference: Pixels
+
+    def __post_init__(self) -> None:
+        if self.image.shape != self.reference.shape:
+            raise ValueError(f"sizes differ: {self.image.shape} and {self.reference.shape}")
+
+    @cached_property
+    def luma(self) -> tuple[Plane, Plane]:
+        """Of picture and reference; see `luma`."""
+        return luma(self.image), luma(self.reference)
 
 
-def luma(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+def luma(image: Pixels) -> Plane:
     """H x W x 3 8-bit RGB to H x W BT.601 luma in [16, 235], unrounded."""
     return 16 + image @ BT601_LUMA
 
 
-def score(image: npt.NDArray[np.uint8], reference: npt.NDArray[np.uint8], protocol: Protocol) -> Scores:
-    """Score an H x W x 3 8-bit image against its reference of the same size."""
-    if image.shape != reference.shape:
-        raise ValueError(f"sizes differ: {image.shape} and {reference.shape}")
-    border = protocol.crop_border
-    inside = (slice(border, -border or None),) * 2
-    image, reference = image[inside], reference[inside]
-    luma_image, luma_reference = luma(image), luma(reference)
-    return Scores(psnr(luma_image, luma_reference), ssim(luma_image, luma_reference), psnr(image, reference))
+class TooSmallError(ValueError):
+    """A metric has no value for a picture of this size."""

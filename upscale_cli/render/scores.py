@@ -1,12 +1,15 @@
-"""`upscale eval` on the screen: what is under way, and what a network is worth."""
+"""`upscale eval` on the screen: what is under way, and what models are worth beside each other."""
 
-import contextlib
 import csv
+import json
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -15,67 +18,170 @@ from upscale_cli.media.paths import shown
 from upscale_cli.render import screen
 
 if TYPE_CHECKING:
-    from upscale_cli.evaluate import EvalReport, ImageScore
+    from upscale_cli.evaluate import EvalReport, ModelReport, Step
+    from upscale_cli.metrics.catalog import Metric
     from upscale_cli.metrics.protocol import Scores
+
+MOST_LINES = 20
 
 
 class EvaluationBar:
-    """Progress of `upscale eval`: how many images are scored, on a terminal."""
+    """Progress of `upscale eval`, on a terminal: pictures scored, by which model, and how long it still takes."""
 
     def __init__(self, *, quiet: bool) -> None:
         console = screen.errors()
-        self._status = console.status("scoring") if console.is_terminal and not quiet else contextlib.nullcontext()
-        self._done = 0
+        self._progress = Progress(
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.description}", markup=False),
+            console=console,
+            transient=True,
+            disable=quiet or not console.is_terminal,
+        )
+        self._task = self._progress.add_task("scoring", total=None)
 
     def __enter__(self) -> Self:
-        self._status.__enter__()
+        self._progress.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._status.__exit__(kind, fault, trace)
+        self._progress.stop()
 
-    def update(self, image: "ImageScore") -> None:
-        """One more image is scored."""
-        self._done += 1
-        if not isinstance(self._status, contextlib.nullcontext):
-            self._status.update(Text(f"scoring: {self._done} done, {shown(image.name)} {image.scores.psnr_y:.2f} dB"))
+    def update(self, step: "Step") -> None:
+        """One more picture of one model is scored."""
+        name, value = next(iter(step.image.scores.items()))
+        words = f"scoring: {shown(step.model)}, {shown(step.image.name)}, {_metric(name).title} {cell(name, value)}"
+        self._progress.update(self._task, completed=step.done, total=step.total, description=words)
 
 
 def evaluation(report: "EvalReport", *, as_json: bool) -> None:
-    """The scores of every image and their mean, with the protocol they were taken by."""
+    """A row a model, before it a row a picture where there is but one model, and how all of it was measured."""
     if as_json:
-        return screen.print_json({**asdict(report), "mean": asdict(report.mean)})
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("image")
-    for title in ("PSNR-Y", "SSIM-Y", "PSNR-RGB"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for image in report.images:
-        table.add_row(Text(shown(image.name)), *cells(image.scores))
-    table.add_row(Text("mean", "bold"), *cells(report.mean))
+        return screen.print_json(to_json(report))
     console = screen.output()
-    console.print(table)
-    console.print(
-        f"{report.model} x{report.scale} on {report.data}, {report.device} in {report.precision} by {report.backend}\n"
-        f"protocol: {report.protocol}\nlow resolution: {report.low_resolution}",
-        markup=False,
-    )
+    if len(report.models) == 1 and len(report.fingerprints) > 1:
+        console.print(_pictures(report, report.models[0]))
+    console.print(_models(report))
+    for line in _words(report):
+        console.print(line, markup=False)
+
+
+def to_json(report: "EvalReport") -> dict[str, Any]:
+    """All of it; what JSON has no number for as text (`Infinity`) or null (no value)."""
+    document = {"whole": report.whole, "fingerprint": report.fingerprint, **asdict(report)}
+    return json.loads(json.dumps(document), parse_constant=lambda name: None if name == "NaN" else name)
+
+
+def cell(name: str, value: float) -> str:
+    """A value for people, `-` for none."""
+    return "-" if math.isnan(value) else f"{value:.{_metric(name).digits}f}"
+
+
+def _metric(name: str) -> "Metric":
+    # Its formulas import OpenCV, for which `upscale --help` cannot wait.
+    from upscale_cli.metrics.catalog import METRICS
+
+    return METRICS[name]
+
+
+def cells(scores: "Scores") -> tuple[str, ...]:
+    """Every value for people."""
+    return tuple(cell(name, value) for name, value in scores.items())
 
 
 def write_scores(report: "EvalReport", path: Path) -> None:
-    """A CSV file with a row an image and one of means."""
-    rows = [(image.name, image.scores) for image in report.images]
+    """A CSV file with a row an image and model, and one of each model's values for the set, called `mean`."""
+    names = list(report.metrics)
     try:
         with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             writer = csv.writer(file)
-            writer.writerow(("image", "psnr_y", "ssim_y", "psnr_rgb"))
-            for name, scores in (*rows, ("mean", report.mean)):
-                writer.writerow((name, f"{scores.psnr_y:.4f}", f"{scores.ssim_y:.6f}", f"{scores.psnr_rgb:.4f}"))
+            writer.writerow(("model", "image", *names))
+            for model in report.models:
+                rows = [(image.name, image.scores) for image in model.images]
+                for image, scores in (*rows, ("mean", model.scores)) if rows else ():
+                    writer.writerow((model.model, image, *(_plain(_metric(name), scores[name]) for name in names)))
     except OSError as fault:
         raise UsageError(f"--csv {path} cannot be written: {(fault.strerror or str(fault)).lower()}.") from fault
 
 
-def cells(scores: "Scores") -> tuple[str, str, str]:
-    """PSNR-Y, SSIM-Y and PSNR-RGB as people read them."""
-    return f"{scores.psnr_y:.2f}", f"{scores.ssim_y:.4f}", f"{scores.psnr_rgb:.2f}"
+def _plain(metric: "Metric", value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.{metric.digits + 2}f}"
+
+
+def _pictures(report: "EvalReport", model: "ModelReport") -> Table:
+    table = _table("image", report.metrics)
+    for image in model.images:
+        table.add_row(Text(shown(image.name)), *cells(image.scores))
+    return table
+
+
+def _models(report: "EvalReport") -> Table:
+    table = _table("model", report.metrics)
+    for title in ("parameters", "GMACs 720p", "seconds"):
+        table.add_column(title, justify="right", no_wrap=True)
+    best = {name: _best(_metric(name), report.models) for name in report.metrics}
+    for model in report.models:
+        values = [
+            Text(cell(name, model.scores[name]), "bold" if model.scores[name] == best[name] else "")
+            for name in model.scores
+        ]
+        parameters = "-" if not model.parameters else f"{model.parameters:,}"
+        macs = "-" if model.gmacs_720p is None else f"{model.gmacs_720p:,.1f}"
+        if model.images:
+            table.add_row(Text(shown(model.model)), *values, parameters, macs, f"{model.seconds:.1f}")
+        else:
+            table.add_row(Text(shown(model.model)), *["-"] * (len(best) + 3))
+    return table
+
+
+def _best(metric: "Metric", models: "Iterable[ModelReport]") -> float:
+    values = [model.scores[metric.name] for model in models if model.images]
+    known = [value for value in values if not math.isnan(value)]
+    return (max if metric.higher_is_better else min)(known) if len(known) > 1 else math.nan
+
+
+def _table(first: str, metrics: Mapping[str, str]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(first)
+    for name in metrics:
+        table.add_column(_metric(name).title, justify="right", no_wrap=True)
+    return table
+
+
+def _words(report: "EvalReport") -> Iterable[str]:
+    """What stands below the table: failures first, then how it was measured."""
+    scored = len(report.fingerprints)
+    if scored < report.pictures:
+        yield f"INCOMPLETE: {scored} of {report.pictures} pictures were scored; the values are not those of the set."
+    for problem in report.problems[:MOST_LINES]:
+        yield f"  not scored: {shown(problem.reason)}"
+    if len(report.problems) > MOST_LINES:
+        yield f"  and {len(report.problems) - MOST_LINES} more"
+    for model in report.models:
+        if model.error is not None:
+            some = f"INCOMPLETE: {len(model.images)} of {scored} pictures; " if model.images else ""
+            yield f"{shown(model.model)}: {some}{shown(model.error)}"
+    for problem in report.left_out:
+        yield f"{problem.name} left out: {shown(problem.reason)}"
+    yield from _exceptions(report)
+    yield f"{shown(report.data)}: {scored} pictures, x{report.scale}; low resolution: {shown(report.low_resolution)}"
+    yield f"all metrics: {report.pixels}"
+    for name, words in report.metrics.items():
+        yield f"{_metric(name).title}{'' if _metric(name).higher_is_better else ' (lower is better)'}: {words}"
+    for how in dict.fromkeys(f"{m.precision} by {m.backend} on {m.device}" for m in report.models if m.images):
+        yield f"networks: {how}; GMACs: billion multiply-adds for an output of 1280 x 720; seconds: in the network"
+
+
+def _exceptions(report: "EvalReport") -> Iterable[str]:
+    """Pictures that have no part in a mean."""
+    for model in report.models:
+        for name in report.metrics:
+            title = f"{shown(model.model)}: {_metric(name).title}"
+            if equal := model.without_error(name):
+                yield f"{title} of {equal} pictures is infinite: they equal their originals and are not in the mean"
+            missing = model.without_value(name)
+            if 0 < missing < len(model.images):
+                yield f"{title} has no value for {missing} pictures, which are too small"

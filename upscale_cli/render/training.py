@@ -54,7 +54,7 @@ class TrainingBar:
         )
         self._progress.update(self._task, completed=step.step, total=step.steps, description=words)
         if step.scores is not None and not self._quiet:
-            scores = f"{step.scores.psnr_y:.3f} dB, SSIM {step.scores.ssim_y:.4f}"
+            scores = f"{step.scores['psnr_y']:.3f} dB, SSIM {step.scores['ssim_y']:.4f}"
             self._console.print(f"step {step.step}: {scores}, {words}", markup=False)
 
 
@@ -76,7 +76,7 @@ def _as_json(report: "TrainReport") -> dict[str, object]:
         "variant": report.variant,
         "steps": report.steps,
         "best_step": report.best_step,
-        "scores": asdict(report.scores) if report.scores else None,
+        "scores": report.scores,
         "images": [asdict(image) for image in report.images],
         "seconds": report.seconds,
         "device": report.device,

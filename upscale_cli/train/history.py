@@ -1,11 +1,13 @@
 """What is written down of a training while it runs: a row of `history.csv` every so many steps."""
 
 import csv
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from upscale_cli.errors import OutputError
+from upscale_cli.metrics.catalog import DEFAULT
 from upscale_cli.metrics.protocol import Scores
 
 NAME = "history.csv"
@@ -30,7 +32,7 @@ class Progress:
 
     def row(self) -> dict[str, Any]:
         """As a row of the history: flat, and empty where there is nothing."""
-        scores = asdict(self.scores) if self.scores else dict.fromkeys(Scores.__slots__, "")
+        scores: Mapping[str, float | str] = self.scores or dict.fromkeys(DEFAULT, "")
         return {
             "step": self.step,
             "loss": self.loss,

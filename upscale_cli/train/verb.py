@@ -168,7 +168,7 @@ def _finish(trainer: Trainer, method: Method, data: TrainingData, request: Train
         "step": str(trainer.best_step),
     }
     if scores:
-        metadata["valid"] = json.dumps(dataclasses.asdict(scores))
+        metadata["valid"] = json.dumps(dict(scores))
     formats.save(weights, trainer.best, metadata)
     return TrainReport(
         weights=weights,
@@ -191,7 +191,7 @@ def _finish(trainer: Trainer, method: Method, data: TrainingData, request: Train
 
 def _samples(upscaler: Upscaler, pairs: list[Pair], images: Sequence[ImageScore]) -> Iterator[Sample]:
     """The best by SSIM, then the worst, each picture once."""
-    order = sorted(range(len(images)), key=lambda index: -images[index].scores.ssim_y)
+    order = sorted(range(len(images)), key=lambda index: -images[index].scores["ssim_y"])
     for index in [*order[:SAMPLES], *order[max(SAMPLES, len(order) - SAMPLES) :]]:
         pair = pairs[index]
         yield Sample(pair.name, images[index].scores, pair.lr, upscaler.enlarge_rgb8(pair.lr), pair.hr)

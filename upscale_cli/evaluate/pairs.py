@@ -1,0 +1,85 @@
+"""What is scored on: an HR image and the LR image that belongs to it, made here or found by its name.
+
+Owns the names of pairs and how LR is made. Refuses models and scores.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from upscale_cli.errors import InputError
+from upscale_cli.media.image import DEFAULT_MAX_PIXELS, ImageSource
+from upscale_cli.media.paths import picture_files
+from upscale_cli.media.resize import imresize
+
+Pixels = npt.NDArray[np.uint8]
+IMRESIZE = "HR cut to a multiple of the scale from the top left, shrunk by bicubic as MATLAB's imresize"
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """An HR image and the LR image a model sees, 8-bit RGB; hr is scale x lr in size."""
+
+    name: str
+    hr: Pixels
+    lr: Pixels
+
+    def digest(self) -> str:
+        """Equal for equal pixels under equal names, in whatever format they are stored."""
+        digest = hashlib.sha256(f"{Path(self.name).stem} {self.hr.shape} {self.lr.shape}".encode(errors="replace"))
+        for pixels in (self.hr, self.lr):
+            digest.update(np.ascontiguousarray(pixels).data)
+        return digest.hexdigest()
+
+
+def pair_by_name(files: Iterable[Path], folder: Path, scale: int) -> dict[Path, Path | None]:
+    """HR file -> LR file of the same stem, or of that stem with the scale behind it (`0801x4`, `baby_x4`), or None."""
+    found = {path.stem: path for path in picture_files(folder)}
+    return {path: next((found[name] for name in _names(path, scale) if name in found), None) for path in files}
+
+
+def _names(path: Path, scale: int) -> tuple[str, ...]:
+    return path.stem, f"{path.stem}x{scale}", f"{path.stem}_x{scale}", f"{path.stem}_LRBI_x{scale}"
+
+
+def read_pair(path: Path, scale: int, partners: Mapping[Path, Path | None] | None) -> Pair:
+    """Decode, and make the low resolution unless there are partners.
+
+    InputError where one cannot be read, is not there, or does not fit the other.
+    """
+    hr = read_rgb8(path)
+    if partners is None:
+        return make_pair(path.name, hr, scale)
+    partner = partners[path]
+    if partner is None:
+        raise InputError(f"{path.name} has no partner: expected one named {' or '.join(_names(path, scale)[:3])}.")
+    lr = read_rgb8(partner)
+    height, width = lr.shape[0] * scale, lr.shape[1] * scale
+    if not (0 <= hr.shape[0] - height < scale and 0 <= hr.shape[1] - width < scale):
+        raise InputError(
+            f"{partner} is {lr.shape[1]} x {lr.shape[0]}; times {scale} that does not fit {path.name}, "
+            f"which is {hr.shape[1]} x {hr.shape[0]}. Give the --scale the images were made with."
+        )
+    return Pair(path.name, hr[:height, :width], lr)
+
+
+def make_pair(name: str, hr: Pixels, scale: int) -> Pair:
+    """Cut an image to a multiple of `scale` from the top left and shrink it as MATLAB's imresize does."""
+    height, width = hr.shape[0] // scale, hr.shape[1] // scale
+    if not height or not width:
+        raise InputError(f"{name} is {hr.shape[1]} x {hr.shape[0]}: too small for x{scale}.")
+    hr = hr[: height * scale, : width * scale]
+    return Pair(name, hr, imresize(hr, height, width))
+
+
+def read_rgb8(path: Path) -> Pixels:
+    """The first frame as H x W x 3 8-bit RGB, as scores are taken on; alpha is left out, grey is repeated."""
+    with ImageSource(path, max_pixels=DEFAULT_MAX_PIXELS) as source:
+        color = next(iter(source.frames())).color
+    if color.dtype == np.uint16:
+        color = np.rint(color / 257).astype(np.uint8)
+    return np.ascontiguousarray(np.broadcast_to(color, (*color.shape[:2], 3)))
