@@ -17,7 +17,6 @@ from upscale_cli.train import loop
 from upscale_cli.train.checkpoint import Checkpoint
 from upscale_cli.train.config import TrainConfig, as_toml, parse_config, read_recipe
 from upscale_cli.train.data import PatchSampler
-from upscale_cli.train.data.sources import load_pairs
 from upscale_cli.train.verb import TrainRequest, centre, train, transfer
 from upscale_cli.weights import formats
 from upscale_cli.weights.loading import load_module
@@ -157,15 +156,6 @@ def test_low_and_high_resolution_show_the_same_place(pairs: list[Pair]) -> None:
         again = imresize(large.permute(1, 2, 0).numpy(), 16, 16).astype(int)
         # Inside, where the patch's own border is out of the kernel's reach; a turned patch rounds in another order.
         assert np.abs(again - small.permute(1, 2, 0).numpy())[2:-2, 2:-2].max() <= 3
-
-
-def test_small_photographs_are_left_out(tmp_path: Path, spices: np.ndarray) -> None:
-    Image.fromarray(spices[:64, :64]).save(tmp_path / "large.png")
-    Image.fromarray(spices[:63, :64]).save(tmp_path / "small.png")
-    files = [tmp_path / "large.png", tmp_path / "small.png"]
-    assert [pair.name for pair in load_pairs(files, scale=2, smallest_px=32)] == ["large.png"]
-    with pytest.raises(UsageError, match="a patch needs 128 x 128 pixels"):
-        load_pairs(files, scale=2, smallest_px=64)
 
 
 # The verb

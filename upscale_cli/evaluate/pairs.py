@@ -43,7 +43,9 @@ def pair_by_name(files: Iterable[Path], folder: Path, scale: int) -> dict[Path, 
 
 
 def _names(path: Path, scale: int) -> tuple[str, ...]:
-    return path.stem, f"{path.stem}x{scale}", f"{path.stem}_x{scale}", f"{path.stem}_LRBI_x{scale}"
+    stem = path.stem
+    low = f"{stem.removesuffix('HR')}LR" if stem.endswith("HR") else stem
+    return stem, f"{stem}x{scale}", f"{stem}_x{scale}", low, f"{stem}_LRBI_x{scale}"
 
 
 def read_pair(path: Path, scale: int, partners: Mapping[Path, Path | None] | None) -> Pair:
@@ -57,14 +59,18 @@ def read_pair(path: Path, scale: int, partners: Mapping[Path, Path | None] | Non
     partner = partners[path]
     if partner is None:
         raise InputError(f"{path.name} has no partner: expected one named {' or '.join(_names(path, scale)[:3])}.")
-    lr = read_rgb8(partner)
+    return fit_pair(path.name, hr, read_rgb8(partner), partner, scale)
+
+
+def fit_pair(name: str, hr: Pixels, lr: Pixels, partner: Path, scale: int) -> Pair:
+    """HR cut to `scale` times LR from the top left. InputError where that is not what a division leaves over."""
     height, width = lr.shape[0] * scale, lr.shape[1] * scale
     if not (0 <= hr.shape[0] - height < scale and 0 <= hr.shape[1] - width < scale):
         raise InputError(
-            f"{partner} is {lr.shape[1]} x {lr.shape[0]}; times {scale} that does not fit {path.name}, "
+            f"{partner} is {lr.shape[1]} x {lr.shape[0]}; times {scale} that does not fit {name}, "
             f"which is {hr.shape[1]} x {hr.shape[0]}. Give the --scale the images were made with."
         )
-    return Pair(path.name, hr[:height, :width], lr)
+    return Pair(name, hr[:height, :width], lr)
 
 
 def make_pair(name: str, hr: Pixels, scale: int) -> Pair:

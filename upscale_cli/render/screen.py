@@ -26,7 +26,7 @@ def error(message: str) -> None:
 
 def warning(message: str) -> None:
     """Something to know before it matters."""
-    errors().print(Text.assemble(("note: ", "yellow"), shown(message)))
+    errors().print(Text.assemble(("note: ", "yellow"), "\n".join(shown(line) for line in message.split("\n"))))
 
 
 def seconds(value: float) -> str:

@@ -73,11 +73,28 @@ class TrainConfig:
     """End early after so many validations in a row that were no better than the best; 0 never does."""
     checkpoint_every: int = 500
 
+    # Data
+    degradation: Literal["auto", "bicubic", "unknown", "realesrgan"] = "auto"
+    """How LR is made of HR; `auto` takes LR files where there are some, and bicubic where there are none."""
+    preupsample: int = 1
+    """For networks of scale 1: LR is made so many times smaller than HR, and enlarged again by bicubic."""
+    sharpen: bool = False
+    """Unsharp masking of HR before anything else, as Real-ESRGAN does it."""
+    flip: bool = True
+    rotate: bool = True
+    """Quarter turns."""
+    brightness: float = 0.0
+    """Each patch is made darker or brighter by a factor of up to 1 +- so much, LR and HR alike."""
+    contrast: float = 0.0
+    expert: Literal["A", "B", "C", "D", "E"] = "C"
+    """Whose retouch of FiveK is the target."""
+
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "accumulate", "patch_px", "validate_every", "checkpoint_every", "detail_draws"):
+        at_least_1 = ("batch", "accumulate", "patch_px", "validate_every", "checkpoint_every", "detail_draws")
+        for name in ("steps", *at_least_1, "preupsample"):
             if getattr(self, name) < 1:
                 raise UsageError(f"Training setting {name} is {getattr(self, name)}; it must be at least 1.")
-        for name in ("ema_decay", "beta1", "beta2"):
+        for name in ("ema_decay", "beta1", "beta2", "brightness", "contrast"):
             if not 0 <= getattr(self, name) < 1:
                 raise UsageError(f"Training setting {name} is {getattr(self, name)}; it must be in [0, 1).")
         for name in ("warmup_steps", "weight_decay", "clip_norm", "patience", "stop_after", "learning_rate_final"):

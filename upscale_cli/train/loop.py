@@ -12,7 +12,7 @@ from torch import Tensor
 from upscale_cli.errors import TrainingError
 from upscale_cli.metrics.protocol import Scores
 from upscale_cli.train import checkpoint
-from upscale_cli.train.data import Batch, PatchSampler
+from upscale_cli.train.data import Batch, Sampler
 from upscale_cli.train.history import History, Progress
 from upscale_cli.train.trainer import TOTAL, Trainer
 
@@ -27,7 +27,7 @@ Watch = Callable[[Progress], None]
 
 def run(
     trainer: Trainer,
-    sampler: PatchSampler,
+    sampler: Sampler,
     validate: Validate,
     *,
     folder: Path,

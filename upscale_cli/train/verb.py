@@ -101,7 +101,15 @@ def _train(
         raise UsageError(f"{folder} holds a training already. Go on with --resume, or choose another -o.")
     resumed = Checkpoint.load(saved, config) if ranks.first and saved.exists() else None
     variant = zoo.find(config.variant)
-    data = load_data(request.data, request.valid, config, scale=variant.scale, rank=ranks.rank, world=ranks.size)
+    data = load_data(
+        request.data,
+        request.valid,
+        config,
+        scale=variant.scale,
+        cache=folder / "data",
+        rank=ranks.rank,
+        world=ranks.size,
+    )
     for line in data.notes:
         note(line)
     if not data.valid and config.best_by != "loss":

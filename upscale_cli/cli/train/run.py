@@ -15,9 +15,11 @@ def train(
     recipe: Annotated[
         str, typer.Argument(help="A TOML file, or the name of a shipped recipe.", autocompletion=recipe_names)
     ],
-    data: Annotated[list[str], typer.Option("--data", help="Folder of high-resolution photographs to train on.")],
-    valid: Annotated[list[str], typer.Option("--valid", help="Photographs to choose the best weights by.")],
+    data: Annotated[list[str], typer.Option("--data", help="What to train on: photographs, or pairs.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for checkpoint, history and weights.")],
+    valid: Annotated[
+        list[str] | None, typer.Option("--valid", help="What to choose the best weights by; else a part of --data.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in the folder.")] = False,
     steps: Annotated[int | None, typer.Option("--steps", help="Steps in all.")] = None,
     epochs: Annotated[
@@ -46,7 +48,7 @@ def train(
         request = TrainRequest(
             config=read_recipe(path, values),
             data=tuple(data),
-            valid=tuple(valid),
+            valid=tuple(valid or ()),
             folder=output,
             resume=resume,
             device=device,

@@ -1,6 +1,6 @@
 """What a training learns from: where the pictures are, what is made of them, and the patches of every step."""
 
-from upscale_cli.train.data.patches import Batch, PatchSampler
+from upscale_cli.train.data.patches import Batch, PatchSampler, Sampler
 from upscale_cli.train.data.sources import TrainingData, load_data
 
-__all__ = ["Batch", "PatchSampler", "TrainingData", "load_data"]
+__all__ = ["Batch", "PatchSampler", "Sampler", "TrainingData", "load_data"]

@@ -1,26 +1,43 @@
-"""From what the user named to pictures in memory: those to train on and those to choose the best weights by."""
+"""From what the user named to what a training sees: everything read and checked before the first step."""
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
-from upscale_cli.errors import UsageError
-from upscale_cli.evaluate import Pair, make_pair, read_rgb8
-from upscale_cli.media.paths import picture_files
+from filelock import FileLock
+
+from upscale_cli.device import free_memory_bytes
+from upscale_cli.errors import InputError, UsageError
+from upscale_cli.evaluate import Pair
+from upscale_cli.media.image import probe
+from upscale_cli.media.paths import shown
 from upscale_cli.train.config import TrainConfig
-from upscale_cli.train.data.patches import PatchSampler
+from upscale_cli.train.data.layouts import Item, Layout, Wish, recognise, split
+from upscale_cli.train.data.patches import DomainSampler, PatchSampler, Sampler
+from upscale_cli.train.data.pictures import Making, Picture, read_pair, read_picture
+from upscale_cli.train.data.shards import About, Cut, Shards, fingerprint, is_shards, open_shards, write_shards
+
+T = TypeVar("T")
+
+NAMED = 20  # faults that are named; more are counted
+_THREADS = 4
+_AT_ONCE = 16  # pictures decoded and not yet taken
+_OTHER_STREAM = 0x5EED  # keeps the places drawn of the second domain apart from those of the first
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingData:
     """What a training sees."""
 
-    sampler: PatchSampler
+    sampler: Sampler
     valid: list[Pair]
-    """Whole pictures; empty where pictures are not paired."""
+    """Whole pictures; empty where two domains without pairs have none to compare with."""
     notes: tuple[str, ...] = ()
-    """What was recognised, and what was left out and why: a line each, for the screen."""
+    """What was recognised, and what was left out and why: for the screen."""
 
 
 def load_data(
@@ -29,34 +46,185 @@ def load_data(
     config: TrainConfig,
     *,
     scale: int,
+    cache: Path,
     rank: int = 0,
     world: int = 1,
 ) -> TrainingData:
-    """Everything read and checked before the first step. UsageError if there is nothing to train on.
+    """What --data and --valid name, for a network of `scale`. UsageError if nothing is left to train on.
 
-    `data` and `valid` are what --data and --valid were given: a folder of photographs.
+    Without `valid`, what the layout keeps for it is taken, or a seeded 15 %. `cache` is a folder for what must be
+    unpacked, fetched, or does not fit into memory; it is made when needed. Process `rank` of `world` gets its share of
+    every batch.
     """
-    files, valid_files = (_files(words) for words in (data, valid))
-    pairs = load_pairs(files, scale=scale, smallest_px=config.patch_px)
-    whole = [make_pair(path.name, read_rgb8(path), scale) for path in valid_files]
-    return TrainingData(PatchSampler(pairs, config, scale=scale, rank=rank, world=world), whole)
+    return _Loader(config, scale, cache, (rank, world)).load(data, valid)
 
 
-def _files(words: Sequence[str]) -> list[Path]:
-    files = [path for word in words for path in picture_files(Path(word))]
-    if not files:
-        raise UsageError(f"{' '.join(words)} holds no photographs.")
-    return files
+class _Loader:
+    """One reading of everything, with the notes on it."""
+
+    def __init__(self, config: TrainConfig, scale: int, cache: Path, share: tuple[int, int]) -> None:
+        self.config, self.scale, self.cache, self.share = config, scale, cache, share
+        self.making = Making.of(config, scale)
+        self.wish = Wish(self.making.factor, self.making.degradation, config.expert)
+        self.notes: list[str] = []
+
+    def load(self, data: Sequence[str], valid: Sequence[str]) -> TrainingData:
+        """Training pictures and validation pairs."""
+        shards = _shards(data)
+        sampler, held = self._from_shards(shards, bool(valid)) if shards else self._from_files(data, bool(valid))
+        if valid:
+            held = self._validation(valid)
+        return TrainingData(sampler, held, tuple(self.notes))
+
+    def _from_files(self, data: Sequence[str], valid: bool) -> tuple[Sampler, list[Pair]]:
+        layout = recognise(data, self.wish)
+        self.notes.append(f"data: {layout.description}")
+        if layout.kind == "unpaired":
+            return self._domains(layout), [] if valid else self._pairs(layout, layout.valid)
+        train, held = layout.items, layout.valid
+        if not valid and not held and layout.splits:
+            train, held, rest = split(layout.items, self.config.seed)
+            self.notes.append(f"{len(train)} to train on, {len(held)} to validate on, {len(rest)} held back, by seed")
+        return self._sampler(self._pictures(layout, train)), [] if valid else self._pairs(layout, held)
+
+    def _from_shards(self, shards: Shards, valid: bool) -> tuple[Sampler, list[Pair]]:
+        files = sorted(set(shards.files))
+        self.notes.append(f"data: shards, {len(shards.pictures)} sub-images of {len(files)} pictures")
+        pictures = usable(shards, self.making)
+        train, held = files, list[str]()
+        if not valid:
+            train, held, rest = split(files, self.config.seed)
+            self.notes.append(f"{len(train)} to train on, {len(held)} to validate on, {len(rest)} held back, by seed")
+        least = self.making.patch_px * self.scale
+        of = list(zip(pictures, shards.files, strict=True))
+        wanted = set(train)
+        large = [each for each, file in of if file in wanted and min(each.hr.shape[:2]) >= least]
+        if not large:
+            raise UsageError(f"No sub-image is {least} x {least}, which a patch needs. Choose a smaller patch_px.")
+        pairs = [self.making.pair(each, number) for number, (each, file) in enumerate(of) if file in set(held)]
+        return self._sampler(large), pairs
+
+    def _validation(self, words: Sequence[str]) -> list[Pair]:
+        if shards := _shards(words):
+            pictures = usable(shards, replace(self.making, sharpen=shards.about.sharpened))
+            return [self.making.pair(picture, number) for number, picture in enumerate(pictures)]
+        layout = recognise(words, replace(self.wish, part="valid"))
+        return self._pairs(layout, layout.items)
+
+    def _sampler(self, pictures: Sequence[Picture]) -> PatchSampler:
+        rank, world = self.share
+        return PatchSampler(pictures, self.config, scale=self.scale, rank=rank, world=world)
+
+    def _domains(self, layout: Layout) -> DomainSampler:
+        """Pictures of either domain as they are; those of the second `scale` times as large."""
+        samplers = []
+        for files, config in (
+            (layout.sources, self.config),
+            (
+                [item.hr for item in layout.items],
+                replace(self.config, patch_px=self.config.patch_px * self.scale, seed=self.config.seed ^ _OTHER_STREAM),
+            ),
+        ):
+            domain = _Loader(replace(config, preupsample=1), 1, self.cache, self.share)
+            items = [Item(file, file) for file in files]
+            samplers.append(domain._sampler(domain._pictures(layout, items)))
+            self.notes += domain.notes
+        return DomainSampler(*samplers)
+
+    def _pictures(self, layout: Layout, items: Sequence[Item]) -> Sequence[Picture]:
+        """In memory where half of what is free holds them, and else mapped from the cache."""
+        making = replace(self.making, matched=layout.kind == "fivek")
+        items, faults = self._wanted(layout, items), list(layout.faults)
+        stream = decoded(items, lambda item: read_picture(item, making), faults)
+        if _bytes(items) <= free_memory_bytes() // 2:
+            pictures: Sequence[Picture] = list(stream)
+        else:
+            files = [file for item in items for file in (item.hr, item.lr) if file]
+            folder = self.cache / f"pictures-{fingerprint(files, making)}"
+            with FileLock(_made(self.cache) / ".lock"):
+                if not is_shards(folder):
+                    write_shards(folder, stream, About("", 0, making.sharpen), Cut(0, 0))
+            pictures = open_shards(folder).pictures
+            self.notes.append(f"more pictures than fit into memory: unpacked into {shown(folder)}")
+        self._note_faults(faults, len(items))
+        if not pictures:
+            raise UsageError(f"Nothing is left to train on. {self.notes[-1]}")
+        return pictures
+
+    def _pairs(self, layout: Layout, items: Sequence[Item]) -> list[Pair]:
+        making, faults = replace(self.making, matched=layout.kind == "fivek"), list[str]()
+        numbered = enumerate(self._wanted(layout, items))
+        pairs = list(decoded(numbered, lambda one: read_pair(one[1], making, one[0]), faults))
+        self._note_faults(faults, len(items))
+        if items and not pairs:
+            raise UsageError(f"Nothing is left to validate on. {self.notes[-1]}")
+        return pairs
+
+    def _wanted(self, layout: Layout, items: Sequence[Item]) -> list[Item]:
+        """Without their LR files, where the settings ask for another degradation."""
+        if self.config.degradation != "auto" and layout.kind not in ("div2k", "unpaired"):
+            items = [Item(item.hr) for item in items]
+        if self.making.factor == 1 and self.making.fixed and any(item.lr is None for item in items):
+            raise UsageError(
+                "A network of scale 1 learns nothing from pictures alone: give it pairs, or set preupsample "
+                "(--set preupsample=4) or a degradation (--set degradation=realesrgan)."
+            )
+        return list(items)
+
+    def _note_faults(self, faults: Sequence[str], count: int) -> None:
+        if faults:
+            more = f"\n  and {len(faults) - NAMED} more" if len(faults) > NAMED else ""
+            lines = "".join(f"\n  {fault}" for fault in faults[:NAMED])
+            self.notes.append(f"{len(faults)} of {count} pictures cannot be used and are left out:{lines}{more}")
 
 
-def load_pairs(paths: list[Path], *, scale: int, smallest_px: int) -> list[Pair]:
-    """Decode and shrink in threads. Photographs whose low resolution is under `smallest_px` a side are left out."""
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        pairs = list(pool.map(lambda path: make_pair(path.name, read_rgb8(path), scale), paths))
-    pairs = [pair for pair in pairs if min(pair.lr.shape[:2]) >= smallest_px]
-    if not pairs:
+def _shards(words: Sequence[str]) -> Shards | None:
+    return open_shards(Path(words[0])) if len(words) == 1 and is_shards(Path(words[0])) else None
+
+
+def usable(shards: Shards, making: Making) -> list[Picture]:
+    """Pictures with LR where it is what `making` asks for. UsageError where no LR can be made to be that."""
+    about = shards.about
+    if about.sharpened != making.sharpen:
+        raise UsageError("Shards are sharpened or not: prepare them with --sharpen exactly where the recipe sharpens.")
+    if about.paired and making.factor != about.factor:
         raise UsageError(
-            f"No photograph is large enough: a patch needs {smallest_px * scale} x {smallest_px * scale} pixels. "
-            "Choose a smaller patch_px or larger photographs."
+            f"The shards hold pairs of x{about.factor}; this network and its settings want x{making.factor}."
         )
-    return pairs
+    if about.paired or (about.factor == making.factor and making.fixed and making.preupsample == 1):
+        return list(shards.pictures)
+    return [replace(picture, lr=None, hr=making.trimmed(picture.hr)) for picture in shards.pictures]
+
+
+def decoded(items: Iterable[T], read: Callable[[T], "Decoded"], faults: list[str]) -> "Iterator[Decoded]":
+    """read(item) of each in order, in threads, no more than a few ahead; those that raise InputError go to `faults`."""
+    items = iter(items)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        waiting = deque(pool.submit(read, item) for item in islice(items, _AT_ONCE))
+        while waiting:
+            done = waiting.popleft()
+            waiting.extend(pool.submit(read, item) for item in islice(items, 1))
+            try:
+                yield done.result()
+            except InputError as error:
+                faults.append(str(error))
+
+
+Decoded = TypeVar("Decoded")
+
+
+def _bytes(items: Sequence[Item]) -> int:
+    """What pictures take in memory, by their headers."""
+    total = 0
+    for path in (file for item in items for file in (item.hr, item.lr) if file):
+        try:
+            info = probe(path)
+            total += info.width * info.height * 3
+        except InputError:
+            continue
+    return total * 5 // 4  # LR that is made of them
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

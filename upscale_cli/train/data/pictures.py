@@ -1,0 +1,140 @@
+"""One picture to learn from: read, its low resolution read or made, sizes made to fit; or refused with a reason."""
+
+import io
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageCms
+
+from upscale_cli.errors import InputError
+from upscale_cli.evaluate import Pair, Pixels, fit_pair, read_rgb8
+from upscale_cli.media.image import ImageSource
+from upscale_cli.media.metadata import srgb_profile
+from upscale_cli.media.resize import imresize
+from upscale_cli.train.config import TrainConfig
+from upscale_cli.train.data.degrade import Degradation, degrade, sharpen
+from upscale_cli.train.data.layouts import Item
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """H x W x 3 8-bit RGB; `lr` as the network takes it, or None where it is made of each patch anew."""
+
+    name: str
+    hr: Pixels
+    lr: Pixels | None
+
+
+@dataclass(frozen=True, slots=True)
+class Making:
+    """What becomes of a picture."""
+
+    scale: int
+    """HR to what the network takes."""
+    preupsample: int
+    """What the network takes to what LR is made or read as."""
+    degradation: Degradation
+    sharpen: bool
+    patch_px: int
+    matched: bool = False
+    """Pairs of one photograph developed twice: cut about their centres to a common size, and brought to sRGB."""
+
+    @classmethod
+    def of(cls, config: TrainConfig, scale: int, *, matched: bool = False) -> "Making":
+        """What the settings ask of a network of this scale."""
+        kind = "bicubic" if config.degradation == "auto" else config.degradation
+        return cls(scale, config.preupsample, kind, config.sharpen, config.patch_px, matched)
+
+    @property
+    def factor(self) -> int:
+        """HR to LR."""
+        return self.scale * self.preupsample
+
+    @property
+    def fixed(self) -> bool:
+        """Whether LR of a picture is the same in every patch, so that it can be made once."""
+        return self.degradation == "bicubic"
+
+    def low(self, hr: Pixels, random: np.random.Generator) -> Pixels:
+        """The whole of a picture as the network takes it; sides are multiples of `factor`."""
+        return enlarge(degrade(hr, self.factor, self.degradation, random), self.preupsample)
+
+    def trimmed(self, hr: Pixels) -> Pixels:
+        """Cut from the top left to multiples of `factor`."""
+        height, width = (side // self.factor * self.factor for side in hr.shape[:2])
+        return hr[:height, :width]
+
+    def pair(self, picture: Picture, number: int) -> Pair:
+        """To validate on; a random degradation is drawn from `number`."""
+        lr = self.low(picture.hr, np.random.default_rng((number, 1))) if picture.lr is None else picture.lr
+        return Pair(picture.name, picture.hr, lr)
+
+
+def enlarge(lr: Pixels, factor: int) -> Pixels:
+    """By bicubic, as MATLAB does it."""
+    return imresize(lr, lr.shape[0] * factor, lr.shape[1] * factor) if factor > 1 else lr
+
+
+def read_picture(item: Item, making: Making) -> Picture:
+    """To train on. InputError where it cannot be read, does not fit its LR, or is smaller than a patch."""
+    picture = _read(item, making, making.patch_px * making.scale)
+    if making.sharpen:
+        picture = replace(picture, hr=sharpen(picture.hr))
+    if picture.lr is None and making.fixed:
+        picture = replace(picture, lr=making.low(picture.hr, np.random.default_rng(0)))
+    return picture
+
+
+def read_pair(item: Item, making: Making, number: int) -> Pair:
+    """To validate on, whole and never sharpened."""
+    return making.pair(_read(item, making, making.factor), number)
+
+
+def _read(item: Item, making: Making, least: int) -> Picture:
+    """`least` is the smallest side of HR that is of use."""
+    hr = (_read_srgb8 if making.matched else read_rgb8)(item.hr)
+    picture = Picture(item.hr.name, making.trimmed(hr), None) if item.lr is None else _paired(item, hr, making)
+    if min(picture.hr.shape[:2]) < least:
+        size = f"{hr.shape[1]} x {hr.shape[0]}"
+        raise InputError(f"{picture.name} is {size}: too small, {least} x {least} pixels are needed")
+    return picture
+
+
+def _paired(item: Item, hr: Pixels, making: Making) -> Picture:
+    assert item.lr is not None
+    name, lr = item.hr.name, (_read_srgb8 if making.matched else read_rgb8)(item.lr)
+    if making.matched:
+        hr, lr = _centred(hr, lr, name)
+    if making.scale == 1 and lr.shape == hr.shape:
+        return Picture(name, hr, lr)
+    pair = fit_pair(name, hr, lr, item.lr, making.factor)
+    return Picture(name, pair.hr, enlarge(pair.lr, making.preupsample))
+
+
+def _centred(hr: Pixels, lr: Pixels, name: str) -> tuple[Pixels, Pixels]:
+    """The middle that both have: raw developers disagree on a few rows at the edges."""
+    sides = [min(pair) for pair in zip(hr.shape[:2], lr.shape[:2], strict=True)]
+    if any(side < 0.9 * max(pair) for side, *pair in zip(sides, hr.shape, lr.shape, strict=False)):
+        raise InputError(f"{name} is {hr.shape[1]} x {hr.shape[0]}, its input {lr.shape[1]} x {lr.shape[0]}")
+    return _middle(hr, *sides), _middle(lr, *sides)
+
+
+def _middle(image: Pixels, height: int, width: int) -> Pixels:
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    return image[top : top + height, left : left + width]
+
+
+def _read_srgb8(path: Path) -> Pixels:
+    """As read_rgb8, with an embedded colour profile applied: experts' files are in ProPhoto RGB, inputs in sRGB."""
+    with ImageSource(path) as source:
+        icc = source.metadata.icc
+    pixels = read_rgb8(path)
+    if icc is None:
+        return pixels
+    try:
+        source, target = (ImageCms.ImageCmsProfile(io.BytesIO(each)) for each in (icc, srgb_profile()))
+        turned = ImageCms.profileToProfile(Image.fromarray(pixels), source, target)
+    except ImageCms.PyCMSError as error:
+        raise InputError(f"{path.name}: its colour profile cannot be applied ({error})") from error
+    return np.asarray(turned)
