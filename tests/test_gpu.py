@@ -21,7 +21,7 @@ from upscale_cli.pipeline import Upscaler
 from upscale_cli.request import NetworkOptions, RunRequest
 from upscale_cli.run import run
 from upscale_cli.train.config import TrainConfig
-from upscale_cli.train.method import make_method
+from upscale_cli.train.methods import make_method
 from upscale_cli.train.ranks import Ranks
 from upscale_cli.train.trainer import Trainer
 from upscale_cli.zoo import find

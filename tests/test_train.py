@@ -11,7 +11,6 @@ from PIL import Image
 from upscale_cli import zoo
 from upscale_cli.errors import UsageError
 from upscale_cli.evaluate import Pair, make_pair
-from upscale_cli.manifest import load_manifest
 from upscale_cli.media.resize import imresize
 from upscale_cli.train import loop
 from upscale_cli.train.checkpoint import Checkpoint
@@ -54,7 +53,7 @@ def pairs(spices: np.ndarray) -> list[Pair]:
         ({"batch": 1.5}, "it must be of type int"),
         ({"batch": 0}, "batch is 0; it must be at least 1"),
         ({"ema_decay": 1.0}, "must be in"),
-        ({"schedule": "linear"}, "'linear'; choose from cosine, step, multistep, plateau, constant"),
+        ({"schedule": "cubic"}, "'cubic'; choose from cosine, step, multistep, plateau, linear, constant"),
         ({"schedule": "step"}, "needs step_every"),
         ({"precision": "fp8"}, "choose from auto, fp32, bf16, fp16"),
         ({"compile": 1}, "compile to 1; it must be of type bool"),
@@ -98,17 +97,6 @@ def test_epochs_are_steps_between_validations(tmp_path: Path) -> None:
     assert read_recipe(tmp_path / "a.toml", {"epochs": 3}).steps == 600
     with pytest.raises(UsageError, match="steps and epochs cannot both"):
         read_recipe(tmp_path / "a.toml", {"epochs": 3, "steps": 5})
-
-
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
-def test_every_shipped_recipe_can_run(recipe: Path) -> None:
-    config = read_recipe(recipe, {"steps": 7})
-    assert config.steps == 7
-    variant = zoo.find(config.variant)
-    assert recipe.stem == variant.name.replace("/", "-")
-    if config.init:
-        source = zoo.find(load_manifest().find(config.init).variant)
-        assert source.architecture == variant.architecture
 
 
 # What a step sees

@@ -20,7 +20,10 @@ from upscale_cli.train.checkpoint import Checkpoint
 from upscale_cli.train.config import TrainConfig, read_recipe
 from upscale_cli.train.data import Batch, PatchSampler
 from upscale_cli.train.history import History, Progress, read
-from upscale_cli.train.method import Method, Phase, Supervised, make_method
+from upscale_cli.train.method import Method, Phase
+from upscale_cli.train.methods import make_method
+from upscale_cli.train.methods.objective import Objective
+from upscale_cli.train.methods.supervised import Supervised
 from upscale_cli.train.optimizer import orthogonal
 from upscale_cli.train.ranks import Ranks
 from upscale_cli.train.trainer import Trainer
@@ -202,7 +205,7 @@ class Pretender(Supervised):
     """Two networks that work against each other, by phases, and remember a number from step to step."""
 
     def __init__(self) -> None:
-        super().__init__(zoo.find(TINY.variant), zoo.find(TINY.variant).build())
+        super().__init__(zoo.find(TINY.variant), zoo.find(TINY.variant).build(), Objective({"l1": 1.0}))
         self.networks["critic"] = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Dropout(0.5), nn.Conv2d(4, 1, 3))
         self.networks["critic"].register_buffer("seen", torch.zeros(()))
         self.phases = (
@@ -432,7 +435,7 @@ def test_weights_that_are_no_numbers_are_never_saved(pairs: list[Pair], tmp_path
 
     torch.manual_seed(0)
     config = dataclasses.replace(TINY, checkpoint_every=1)
-    method: Method = Vanishing(zoo.find(TINY.variant), zoo.find(TINY.variant).build())
+    method: Method = Vanishing(zoo.find(TINY.variant), zoo.find(TINY.variant).build(), Objective({"l1": 1.0}))
     own = Trainer(config, method, ALONE)
     with pytest.raises(TrainingError, match="no number at step 1: the weights are no numbers any more"):
         loop.run(own, PatchSampler(pairs, config, scale=2), loss_on(pairs[1]), folder=tmp_path)

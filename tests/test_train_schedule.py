@@ -35,6 +35,13 @@ def test_the_rate_rises_then_falls_along_a_cosine() -> None:
     assert schedule.learning_rate(one, 1000) == pytest.approx(1e-5)
 
 
+def test_the_line_falls_from_the_middle_on() -> None:
+    one = config(learning_rate=2e-4, learning_rate_final=0.0, schedule="linear")
+    # CycleGAN's, by epochs: 1 - max(0, epoch - 50) / 50
+    expected = rates(lr_scheduler.LambdaLR(optimizer(2e-4), lambda epoch: 1 - max(0, epoch - 50) / 50), 100)
+    assert [schedule.learning_rate(one, step) for step in range(100)] == pytest.approx(expected)
+
+
 def test_steps_are_those_of_steplr() -> None:
     one = config(learning_rate=0.8, schedule="step", step_every=30, step_factor=0.5)
     expected = rates(lr_scheduler.StepLR(optimizer(0.8), 30, 0.5), 100)

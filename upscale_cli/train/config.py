@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from upscale_cli.errors import UsageError
+from upscale_cli.train.terms import TERMS, parse_terms
 
 LOWER_IS_BETTER = frozenset({"loss"})
 """Values of `best_by` that fall as a network gets better."""
@@ -37,9 +38,9 @@ class TrainConfig:
     beta1: float = 0.9
     beta2: float = 0.999
     weight_decay: float = 0.0
-    schedule: Literal["cosine", "step", "multistep", "plateau", "constant"] = "cosine"
+    schedule: Literal["cosine", "step", "multistep", "plateau", "linear", "constant"] = "cosine"
     learning_rate_final: float = 1e-6
-    """Where the cosine ends, and the plateau."""
+    """Where the cosine ends, the plateau, and the line that falls from the middle of the steps on."""
     warmup_steps: int = 100
     """Linear rise of the learning rate at the start, of any schedule."""
     step_every: int = 0
@@ -89,12 +90,32 @@ class TrainConfig:
     expert: Literal["A", "B", "C", "D", "E"] = "C"
     """Whose retouch of FiveK is the target."""
 
+    # Method
+    loss: str = "l1:1"
+    """A weighted sum: l1, mse, charbonnier, ssim, ms-ssim; perceptual; teacher; gan; cycle and identity."""
+    perceptual_net: Literal["vgg16", "vgg19"] = "vgg19"
+    perceptual_layers: str = "conv5_4"
+    """Layers of VGG and what each counts: "conv3_4:0.5, conv5_4:1"."""
+    perceptual_criterion: Literal["l1", "mse"] = "l1"
+    perceptual_weights: str = ""
+    """A file with the weights of `perceptual_net`, where those of its row cannot be had."""
+    gan: Literal["vanilla", "lsgan", "relativistic"] = "vanilla"
+    """The game that the terms `gan` and what judges play."""
+    discriminator: Literal["unet", "srgan", "patch"] = "unet"
+    discriminator_channels: int = 64
+    teacher: str = ""
+    """A model or a weights file whose pictures are learned as well: `teacher` in the loss, else with the weight 1."""
+    prune: float = 0.0
+    """Share of all channels to leave out of the network that `init` names, before training."""
+    quantize_aware: bool = False
+    """Round in the forward pass as int8 will."""
+
     def __post_init__(self) -> None:
         at_least_1 = ("batch", "accumulate", "patch_px", "validate_every", "checkpoint_every", "detail_draws")
-        for name in ("steps", *at_least_1, "preupsample"):
+        for name in ("steps", *at_least_1, "preupsample", "discriminator_channels"):
             if getattr(self, name) < 1:
                 raise UsageError(f"Training setting {name} is {getattr(self, name)}; it must be at least 1.")
-        for name in ("ema_decay", "beta1", "beta2", "brightness", "contrast"):
+        for name in ("ema_decay", "beta1", "beta2", "brightness", "contrast", "prune"):
             if not 0 <= getattr(self, name) < 1:
                 raise UsageError(f"Training setting {name} is {getattr(self, name)}; it must be in [0, 1).")
         for name in ("warmup_steps", "weight_decay", "clip_norm", "patience", "stop_after", "learning_rate_final"):
@@ -107,6 +128,9 @@ class TrainConfig:
             raise UsageError("Schedule 'step' needs step_every, the number of steps between two drops of the rate.")
         if self.schedule == "multistep" and not self.milestones:
             raise UsageError("Schedule 'multistep' needs milestones, the steps at which the rate drops: [5000, 8000].")
+        parse_terms(self.loss, TERMS, setting="loss")
+        if self.prune and not self.init:
+            raise UsageError("Setting prune leaves out channels of a trained network. Set init to one.")
         if self.optimizer == "muon" and self.weight_decay:
             raise UsageError("Optimizer 'muon' has no weight_decay. Leave it out, or choose optimizer adamw.")
         for name, kind in typing.get_type_hints(type(self)).items():

@@ -7,10 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from upscale_cli.train.config import TrainConfig
 from upscale_cli.zoo import Variant
 
 GENERATOR = "generator"
@@ -46,21 +44,3 @@ class Method(Protocol):
 
     @property
     def phases(self) -> tuple[Phase, ...]: ...
-
-
-class Supervised:
-    """The pictures of one network, held to the originals by L1."""
-
-    def __init__(self, variant: Variant, generator: nn.Module) -> None:
-        self.variant = variant
-        self.networks = nn.ModuleDict({GENERATOR: generator})
-        self.phases = (Phase("generator", (GENERATOR,), self._loss),)
-
-    def _loss(self, lr: Tensor, hr: Tensor) -> dict[str, Tensor]:
-        return {"l1": F.l1_loss(self.networks[GENERATOR](lr).float(), hr)}
-
-
-def make_method(config: TrainConfig, variant: Variant, generator: nn.Module) -> Method:
-    """The way of training that `config` names, of a network that is built and has the weights it starts from."""
-    del config  # there is one way so far
-    return Supervised(variant, generator)

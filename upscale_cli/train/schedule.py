@@ -25,6 +25,9 @@ def learning_rate(config: TrainConfig, step: int, validations: Sequence[float] =
         case "plateau":
             drops = plateaus(config, validations)
             rate = max(config.learning_rate * config.step_factor**drops, config.learning_rate_final)
+        case "linear":
+            left = min(1.0, 2 * (1 - step / config.steps))
+            rate = config.learning_rate_final + left * (config.learning_rate - config.learning_rate_final)
         case "cosine":
             share = step / max(1, config.steps - 1)
             span = config.learning_rate - config.learning_rate_final

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from upscale_cli import device as devices
 from upscale_cli import zoo
 from upscale_cli.engines.eager import EagerEngine
-from upscale_cli.errors import UsageError
+from upscale_cli.errors import UsageError, WeightsError
 from upscale_cli.evaluate import ImageScore, Pair, Pixels, mean_scores, score_pairs
+from upscale_cli.manifest import load_manifest, names_file
 from upscale_cli.metrics.protocol import Scores
 from upscale_cli.model import Model
 from upscale_cli.pipeline import Upscaler
@@ -21,11 +22,12 @@ from upscale_cli.train import checkpoint, history, loop
 from upscale_cli.train.checkpoint import Checkpoint
 from upscale_cli.train.config import TrainConfig
 from upscale_cli.train.data import TrainingData, load_data
-from upscale_cli.train.method import Method, make_method
+from upscale_cli.train.method import Method
+from upscale_cli.train.methods import make_method
 from upscale_cli.train.ranks import Ranks, joined
 from upscale_cli.train.trainer import Trainer
 from upscale_cli.weights import formats
-from upscale_cli.weights.loading import load_module
+from upscale_cli.weights.loading import load_encoder, load_module
 
 VALID_SIDE_PX = 384  # side of the centre cut of each validation photograph, in HR pixels
 WEIGHTS = "weights.safetensors"
@@ -135,8 +137,18 @@ def _train(
 
 
 def transfer(module: nn.Module, weights: str) -> int:
-    """Copy every tensor of the same key and shape from another network (a model name or a file); returns how many."""
-    _, variant, other = load_module(weights, None)
+    """Copy every tensor of the same key and shape from another network (a model name or a file); returns how many.
+
+    An encoder, by its name or a file, fills that of the network.
+    """
+    if any(entry.name == weights for entry in load_manifest().encoders):
+        return _transfer_encoder(module, weights)
+    try:
+        _, variant, other = load_module(weights, None)
+    except WeightsError:
+        if not hasattr(module, "encoder") or not names_file(weights):
+            raise
+        return _transfer_encoder(module, weights)
     own = module.state_dict()
     shared = {key: value for key, value in other.state_dict().items() if key in own and own[key].shape == value.shape}
     if not shared:
@@ -145,6 +157,14 @@ def transfer(module: nn.Module, weights: str) -> int:
         )
     module.load_state_dict(own | shared)
     return len(shared)
+
+
+def _transfer_encoder(module: nn.Module, encoder: str) -> int:
+    own = getattr(module, "encoder", None)
+    if own is None:
+        raise UsageError(f"init {encoder!r} is an encoder, and this network has none. Choose the weights of a model.")
+    load_encoder(own, encoder)
+    return len(own.state_dict())
 
 
 def centre(pair: Pair, scale: int) -> Pair:

@@ -1,0 +1,36 @@
+"""The plain way: the pictures of one network, held to the originals, to VGG's eyes or to a teacher's pictures.
+
+Distillation is one of its losses: Hinton et al., arXiv:1503.02531, for pictures as He et al., FAKD, ICIP 2020.
+"""
+
+from contextlib import nullcontext
+
+from torch import Tensor, nn
+
+from upscale_cli.train.method import GENERATOR, Phase
+from upscale_cli.train.methods.objective import Objective
+from upscale_cli.train.methods.rounding import FakeQuantize
+from upscale_cli.zoo import Variant
+
+
+class Supervised:
+    """One network and one objective. `rounds`: it sees its numbers as int8 will leave them."""
+
+    def __init__(self, variant: Variant, generator: nn.Module, objective: Objective, *, rounds: bool = False) -> None:
+        self.variant = variant
+        self.networks = nn.ModuleDict({GENERATOR: generator})
+        self.objective = objective
+        self.rounds = rounds
+        self.phases = (Phase(GENERATOR, (GENERATOR,), self._loss),)
+
+    def generate(self, lr: Tensor) -> Tensor:
+        """The picture made of `lr`, float32."""
+        with FakeQuantize() if self.rounds else nullcontext():
+            return self.networks[GENERATOR](lr).float()
+
+    def compare(self, sr: Tensor, lr: Tensor, hr: Tensor) -> dict[str, Tensor]:
+        """The objective, wherever the pictures are."""
+        return self.objective.to(sr.device)(sr, lr, hr)
+
+    def _loss(self, lr: Tensor, hr: Tensor) -> dict[str, Tensor]:
+        return self.compare(self.generate(lr), lr, hr)
