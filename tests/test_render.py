@@ -13,9 +13,7 @@ from upscale_cli.evaluate import ImageScore, Step
 from upscale_cli.journal import FILE_NAME
 from upscale_cli.render import screen
 from upscale_cli.run import FileReport, News, RunReport
-from upscale_cli.train.config import TrainConfig
 from upscale_cli.train.history import Progress
-from upscale_cli.train.verb import TrainReport
 
 
 @pytest.mark.parametrize(
@@ -117,33 +115,12 @@ def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
         assert words in shown.getvalue()
 
 
-def test_training(capsys: pytest.CaptureFixture[str]) -> None:
+def test_news_of_a_training(capsys: pytest.CaptureFixture[str]) -> None:
     with render.TrainingBar(quiet=False) as bar:
         bar.note("66 of 68 tensors start as those of [edsr-x2]")
         bar.update(progress(1, 9, scores={"psnr_y": 30.1234, "ssim_y": 0.9, "psnr_rgb": 28.0}))
         bar.update(progress(2, 9))
     assert capsys.readouterr().err == (
         "note: 66 of 68 tensors start as those of [edsr-x2]\n"
-        "step 1: 30.123 dB, SSIM 0.9000, loss 0.5000, rate 0.0001, 8 images/s, loader 25%\n"
+        "step 1: PSNR-Y 30.12, SSIM-Y 0.9000, PSNR-RGB 28.00, loss 0.5000, rate 0.0001, 8 images/s, loader 25%\n"
     )
-    report = TrainReport(
-        weights=Path("run/weights.safetensors"),
-        config=TrainConfig(variant="edsr/x2", steps=100),
-        variant="edsr/x2",
-        scale=2,
-        parameters=10,
-        steps=100,
-        best_step=80,
-        scores={"psnr_y": 33.0, "ssim_y": 0.91, "psnr_rgb": 31.0},
-        images=(),
-        samples=(),
-        history=(),
-        seconds=1.0,
-        device="cpu",
-        processes=1,
-        data=("photos",),
-    )
-    render.training(report, as_json=False)
-    assert "Use it with `upscale PATH -m run/weights.safetensors`." in capsys.readouterr().out
-    render.training(report, as_json=True)
-    assert json.loads(capsys.readouterr().out)["scores"]["psnr_y"] == 33.0

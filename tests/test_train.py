@@ -16,7 +16,8 @@ from upscale_cli.train import loop
 from upscale_cli.train.checkpoint import Checkpoint
 from upscale_cli.train.config import TrainConfig, as_toml, parse_config, read_recipe
 from upscale_cli.train.data import PatchSampler
-from upscale_cli.train.verb import TrainRequest, centre, train, transfer
+from upscale_cli.train.validation import centre
+from upscale_cli.train.verb import TrainRequest, train, transfer
 from upscale_cli.weights import formats
 from upscale_cli.weights.loading import load_module
 
@@ -52,6 +53,8 @@ def pairs(spices: np.ndarray) -> list[Pair]:
         ({"batch": True}, "it must be of type int"),
         ({"batch": 1.5}, "it must be of type int"),
         ({"batch": 0}, "batch is 0; it must be at least 1"),
+        ({"best_by": "fid"}, "best_by is 'fid'; choose from loss, psnr_y, ssim_y, psnr_rgb"),
+        ({"metrics": ["psnr"]}, "There is no metric 'psnr'. Did you mean psnr_"),
         ({"ema_decay": 1.0}, "must be in"),
         ({"schedule": "cubic"}, "'cubic'; choose from cosine, step, multistep, plateau, linear, constant"),
         ({"schedule": "step"}, "needs step_every"),
@@ -186,8 +189,9 @@ def test_train_writes_weights_that_upscale_can_use(tmp_path: Path, spices: np.nd
     report = train(request)
     assert report
     assert report.weights == tmp_path / "out" / "weights.safetensors"
-    assert (report.variant, report.steps, report.best_step) == (TINY.variant, 12, 12)
-    assert 15 < report.scores["psnr_y"] < 45
+    assert (report.facts.variant, report.facts.steps, report.facts.best_step) == (TINY.variant, 12, 12)
+    assert report.facts.scores
+    assert 15 < report.facts.scores["psnr_y"] < 45
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "weights.safetensors",
         "checkpoint.pt",
@@ -202,7 +206,7 @@ def test_train_writes_weights_that_upscale_can_use(tmp_path: Path, spices: np.nd
         train(request)
     again = train(dataclasses.replace(request, resume=True))
     assert again
-    assert again.scores == report.scores
+    assert again.facts.scores == report.facts.scores
 
 
 def test_train_without_photographs(tmp_path: Path) -> None:

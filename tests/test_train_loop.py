@@ -306,7 +306,7 @@ def test_an_interrupted_training_ends_with_the_same_bits(
 def test_a_row_that_was_being_written_is_forgotten(tmp_path: Path) -> None:
     head = "step,loss\n"
     (tmp_path / "history.csv").write_text(head + "50,0.1\n100,0.2\n150,0.3\n15")
-    History(tmp_path).forget_after(100)
+    History(tmp_path, ()).forget_after(100)
     assert (tmp_path / "history.csv").read_text() == head + "50,0.1\n100,0.2\n"
 
 

@@ -7,6 +7,7 @@ and never read as markup. Reads and decides nothing.
 from upscale_cli.render.bench import BenchStatus, benched, seams
 from upscale_cli.render.figure import check_figure, draw_bench
 from upscale_cli.render.pictures import HeaderBar, RunDisplay, planned, ran
+from upscale_cli.render.report import write_report
 from upscale_cli.render.scores import EvaluationBar, evaluation, write_scores
 from upscale_cli.render.screen import WIDE, devices, error, seconds, warning
 from upscale_cli.render.training import TrainingBar, training
@@ -30,5 +31,6 @@ __all__ = [
     "seconds",
     "training",
     "warning",
+    "write_report",
     "write_scores",
 ]

@@ -87,6 +87,11 @@ def _metric(name: str) -> "Metric":
     return METRICS[name]
 
 
+def named(scores: "Scores") -> str:
+    """Every value for people with its name: `PSNR-Y 30.12, SSIM-Y 0.9000`."""
+    return ", ".join(f"{_metric(name).title} {cell(name, value)}" for name, value in scores.items())
+
+
 def cells(scores: "Scores") -> tuple[str, ...]:
     """Every value for people."""
     return tuple(cell(name, value) for name, value in scores.items())

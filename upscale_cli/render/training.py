@@ -1,6 +1,7 @@
 """`upscale train` on the screen: how far it is, how fast, and what came out."""
 
 from dataclasses import asdict
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -8,7 +9,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from upscale_cli.media.paths import shown
 from upscale_cli.render import screen
-from upscale_cli.render.scores import cells
+from upscale_cli.render.scores import named
 
 if TYPE_CHECKING:
     from upscale_cli.train.history import Progress as Step
@@ -54,31 +55,21 @@ class TrainingBar:
         )
         self._progress.update(self._task, completed=step.step, total=step.steps, description=words)
         if step.scores is not None and not self._quiet:
-            scores = f"{step.scores['psnr_y']:.3f} dB, SSIM {step.scores['ssim_y']:.4f}"
-            self._console.print(f"step {step.step}: {scores}, {words}", markup=False)
+            self._console.print(f"step {step.step}: {named(step.scores)}, {words}", markup=False)
 
 
-def training(report: "TrainReport", *, as_json: bool) -> None:
-    """Where the weights are and what they are worth."""
+def training(report: "TrainReport", folder: Path, *, as_json: bool) -> None:
+    """Where the weights and the report in `folder` are, and what the weights are worth."""
+    facts = report.facts
     if as_json:
-        return screen.print_json(_as_json(report))
-    scores = f"validation: {' / '.join(cells(report.scores))} (PSNR-Y, SSIM-Y, PSNR-RGB)\n" if report.scores else ""
+        images = [asdict(image) for image in report.verdict.images] if report.verdict else []
+        return screen.print_json(
+            {"weights": str(report.weights), "report": str(folder), **asdict(facts), "images": images}
+        )
+    validation = f"validation: {named(facts.scores)}\n" if facts.scores else ""
     screen.output().print(
-        f"{shown(report.weights)}: {report.variant}, best of {report.steps} steps at step {report.best_step}\n"
-        f"{scores}Use it with `upscale PATH -m {shown(report.weights)}`.",
+        f"{shown(report.weights)}: {facts.variant}, best of {facts.steps} steps at step {facts.best_step}\n"
+        f"{validation}Curves, pictures and a model card: {shown(folder)}\n"
+        f"Use it with `upscale PATH -m {shown(report.weights)}`.",
         markup=False,
     )
-
-
-def _as_json(report: "TrainReport") -> dict[str, object]:
-    return {
-        "weights": str(report.weights),
-        "variant": report.variant,
-        "steps": report.steps,
-        "best_step": report.best_step,
-        "scores": report.scores,
-        "images": [asdict(image) for image in report.images],
-        "seconds": report.seconds,
-        "device": report.device,
-        "processes": report.processes,
-    }

@@ -12,10 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from upscale_cli.errors import UsageError
+from upscale_cli.metrics.catalog import DEFAULT, METRICS, choose
 from upscale_cli.train.terms import TERMS, parse_terms
-
-LOWER_IS_BETTER = frozenset({"loss"})
-"""Values of `best_by` that fall as a network gets better."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,9 +65,10 @@ class TrainConfig:
     """Compile the network by torch.compile: a slow first step, faster ones on CUDA."""
     seed: int = 0
     validate_every: int = 1000
-    best_by: Literal["psnr_y", "ssim_y", "psnr_rgb", "loss"] = "psnr_y"
-    """What the best weights are chosen by: a score on the validation photographs, or the training's mean loss since the
-    validation before."""
+    metrics: tuple[str, ...] = DEFAULT
+    """Taken at every validation, by the names that `upscale eval --metrics` knows."""
+    best_by: str = "psnr_y"
+    """What the best weights are chosen by: one of the metrics, or `loss`, the mean since the validation before."""
     stop_after: int = 0
     """End early after so many validations in a row that were no better than the best; 0 never does."""
     checkpoint_every: int = 500
@@ -110,6 +109,11 @@ class TrainConfig:
     quantize_aware: bool = False
     """Round in the forward pass as int8 will."""
 
+    @property
+    def higher_is_better(self) -> bool:
+        """Of `best_by`."""
+        return self.best_by != "loss" and METRICS[self.best_by].higher_is_better
+
     def __post_init__(self) -> None:
         at_least_1 = ("batch", "accumulate", "patch_px", "validate_every", "checkpoint_every", "detail_draws")
         for name in ("steps", *at_least_1, "preupsample", "discriminator_channels"):
@@ -133,6 +137,9 @@ class TrainConfig:
             raise UsageError("Setting prune leaves out channels of a trained network. Set init to one.")
         if self.optimizer == "muon" and self.weight_decay:
             raise UsageError("Optimizer 'muon' has no weight_decay. Leave it out, or choose optimizer adamw.")
+        known = ("loss", *(metric.name for metric in choose(self.metrics)))
+        if self.best_by not in known:
+            raise UsageError(f"Training setting best_by is {self.best_by!r}; choose from {', '.join(known)}.")
         for name, kind in typing.get_type_hints(type(self)).items():
             allowed = typing.get_args(kind)
             if typing.get_origin(kind) is Literal and getattr(self, name) not in allowed:

@@ -1,13 +1,12 @@
 """What is written down of a training while it runs: a row of `history.csv` every so many steps."""
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from upscale_cli.errors import OutputError
-from upscale_cli.metrics.catalog import DEFAULT
 from upscale_cli.metrics.protocol import Scores
 
 NAME = "history.csv"
@@ -30,9 +29,9 @@ class Progress:
     scores: Scores | None = None
     """When this step was validated."""
 
-    def row(self) -> dict[str, Any]:
+    def row(self, metrics: Sequence[str]) -> dict[str, Any]:
         """As a row of the history: flat, and empty where there is nothing."""
-        scores: Mapping[str, float | str] = self.scores or dict.fromkeys(DEFAULT, "")
+        scores: Mapping[str, float | str] = self.scores or dict.fromkeys(metrics, "")
         return {
             "step": self.step,
             "loss": self.loss,
@@ -47,8 +46,9 @@ class Progress:
 class History:
     """The CSV file of one training."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, metrics: Sequence[str]) -> None:
         self.path = folder / NAME
+        self._metrics = metrics
 
     def forget_after(self, step: int) -> None:
         """Drop the rows of steps that a killed training took after its last checkpoint: they are taken again."""
@@ -63,7 +63,7 @@ class History:
 
     def append(self, progress: Progress) -> None:
         """One more row. OutputError where it cannot be written."""
-        row = progress.row()
+        row = progress.row(self._metrics)
         try:
             new = not self.path.exists() or not self.path.stat().st_size
             with self.path.open("a", newline="", encoding="utf-8") as file:

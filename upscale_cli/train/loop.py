@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from upscale_cli.errors import TrainingError
+from upscale_cli.metrics.catalog import choose
 from upscale_cli.metrics.protocol import Scores
 from upscale_cli.train import checkpoint
 from upscale_cli.train.data import Batch, Sampler
@@ -40,7 +41,7 @@ def run(
     writes and tells. TrainingError where a loss or a weight is no number any more.
     """
     config, ranks = trainer.config, trainer.ranks
-    history = History(folder)
+    history = History(folder, [metric.name for metric in choose(config.metrics)])
     if ranks.first:
         history.forget_after(trainer.step)
     meter = _Meter(trainer, folder)

@@ -7,7 +7,7 @@ An epoch, where people count in them, is the `validate_every` steps between two 
 import math
 from collections.abc import Sequence
 
-from upscale_cli.train.config import LOWER_IS_BETTER, TrainConfig
+from upscale_cli.train.config import TrainConfig
 
 THRESHOLD = 1e-4  # share by which a validation must be better to count, as in torch's ReduceLROnPlateau
 
@@ -68,4 +68,4 @@ def best_index(config: TrainConfig, validations: Sequence[float]) -> int:
 def is_better(config: TrainConfig, value: float, best: float, *, threshold: float = 0.0) -> bool:
     """Whether a value of `config.best_by` beats another by more than this share of it."""
     margin = threshold * abs(best)
-    return value < best - margin if config.best_by in LOWER_IS_BETTER else value > best + margin
+    return value > best + margin if config.higher_is_better else value < best - margin

@@ -1,38 +1,32 @@
 """`upscale train`: a recipe and photographs in, verified weights out. Resumes where it stopped."""
 
-import dataclasses
 import json
-from collections.abc import Callable, Iterator, Sequence
+import platform
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from upscale_cli import __version__, zoo
 from upscale_cli import device as devices
-from upscale_cli import zoo
-from upscale_cli.engines.eager import EagerEngine
 from upscale_cli.errors import UsageError, WeightsError
-from upscale_cli.evaluate import ImageScore, Pair, Pixels, mean_scores, score_pairs
 from upscale_cli.manifest import load_manifest, names_file
-from upscale_cli.metrics.protocol import Scores
-from upscale_cli.model import Model
-from upscale_cli.pipeline import Upscaler
 from upscale_cli.train import checkpoint, history, loop
-from upscale_cli.train.checkpoint import Checkpoint
+from upscale_cli.train.card import Facts
+from upscale_cli.train.checkpoint import Checkpoint, as_stored
 from upscale_cli.train.config import TrainConfig
-from upscale_cli.train.data import TrainingData, load_data
+from upscale_cli.train.data import load_data
 from upscale_cli.train.method import Method
 from upscale_cli.train.methods import make_method
 from upscale_cli.train.ranks import Ranks, joined
 from upscale_cli.train.trainer import Trainer
+from upscale_cli.train.validation import Validation, Verdict
 from upscale_cli.weights import formats
 from upscale_cli.weights.loading import load_encoder, load_module
 
-VALID_SIDE_PX = 384  # side of the centre cut of each validation photograph, in HR pixels
 WEIGHTS = "weights.safetensors"
-SAMPLES = 3
-"""Validation pictures shown of the best, and as many of the worst."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,39 +41,17 @@ class TrainRequest:
     device: str = "auto"
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """A validation picture as the best weights make it."""
-
-    name: str
-    scores: Scores
-    lr: Pixels
-    sr: Pixels
-    hr: Pixels
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainReport:
-    """What came out: the weights of the best validation."""
+    """What came out: the weights of the best validation, and how they were found."""
 
     weights: Path
     config: TrainConfig
-    variant: str
-    scale: int
-    parameters: int
-    steps: int
-    best_step: int
-    scores: Scores | None
-    """Of the best weights on the whole validation photographs; None where there are none."""
-    images: tuple[ImageScore, ...]
-    samples: tuple[Sample, ...]
-    """By SSIM: the best, then the worst."""
+    facts: Facts
+    verdict: Verdict | None
+    """Of the weights on whole validation pictures; None where there are none."""
     history: tuple[dict[str, float], ...]
-    seconds: float
-    """Of training, without validating."""
-    device: str
-    processes: int
-    data: tuple[str, ...]
+    """Rows of the CSV file."""
 
 
 def train(
@@ -123,17 +95,15 @@ def _train(
         note(f"{shared} of {len(module.state_dict())} tensors start as those of {config.init}")
     method = make_method(config, variant, module)
     trainer = Trainer(config, method, ranks)
+    validation = Validation(config, method.variant, data.valid if ranks.first else [], ranks.device)
     folder.mkdir(parents=True, exist_ok=True)
+    if ranks.first:
+        for part in folder.glob(".*.part"):  # what a killed training was writing
+            part.unlink()
     if resumed := ranks.shared(resumed):
         trainer.restore(resumed)
-    centres = [centre(pair, variant.scale) for pair in data.valid]
-
-    def validate(weights: dict[str, Tensor]) -> Scores | None:
-        images = score_pairs(_upscaler(method.variant, weights, ranks.device), centres)
-        return mean_scores(image.scores for image in images) if images else None
-
-    loop.run(trainer, data.sampler, validate, folder=folder, watch=watch)
-    return _finish(trainer, method, data, request) if ranks.first else None
+    loop.run(trainer, data.sampler, validation.score, folder=folder, watch=watch)
+    return _finish(trainer, method, validation, request) if ranks.first else None
 
 
 def transfer(module: nn.Module, weights: str) -> int:
@@ -167,59 +137,44 @@ def _transfer_encoder(module: nn.Module, encoder: str) -> int:
     return len(own.state_dict())
 
 
-def centre(pair: Pair, scale: int) -> Pair:
-    """The middle of a pair: validating on all of every photograph would take as long as training."""
-    side = VALID_SIDE_PX // scale
-    height, width = pair.lr.shape[:2]
-    top, left = max(0, (height - side) // 2), max(0, (width - side) // 2)
-    lr = pair.lr[top : top + side, left : left + side]
-    hr = pair.hr[top * scale : (top + side) * scale, left * scale : (left + side) * scale]
-    return Pair(pair.name, hr, lr)
-
-
-def _upscaler(variant: zoo.Variant, weights: dict[str, Tensor], device: torch.device) -> Upscaler:
-    module = variant.build()
-    module.load_state_dict({key: value.cpu() for key, value in weights.items()})
-    return Upscaler([EagerEngine(Model(variant.name, variant, module, device=device))])
-
-
-def _finish(trainer: Trainer, method: Method, data: TrainingData, request: TrainRequest) -> TrainReport:
+def _finish(trainer: Trainer, method: Method, validation: Validation, request: TrainRequest) -> TrainReport:
     """Score the best weights on whole pictures, and save them."""
-    config, variant = trainer.config, method.variant
-    upscaler = _upscaler(variant, trainer.best, trainer.ranks.device)
-    images = score_pairs(upscaler, data.valid)
-    scores = mean_scores(image.scores for image in images) if images else None
+    variant, verdict = method.variant, validation.judge(trainer.best)
     weights = request.folder / WEIGHTS
     metadata = {
         "variant": variant.name,
-        "config": json.dumps(dataclasses.asdict(config)),
+        "config": json.dumps(as_stored(trainer.config)),
         "step": str(trainer.best_step),
     }
-    if scores:
-        metadata["valid"] = json.dumps(dict(scores))
+    if verdict:
+        metadata["valid"] = json.dumps(dict(verdict.scores))
     formats.save(weights, trainer.best, metadata)
     return TrainReport(
         weights=weights,
-        config=config,
-        variant=variant.name,
-        scale=variant.scale,
-        parameters=sum(value.numel() for value in trainer.generator.parameters()),
-        steps=trainer.step,
-        best_step=trainer.best_step,
-        scores=scores,
-        images=images,
-        samples=tuple(_samples(upscaler, data.valid, images)),
+        config=trainer.config,
+        facts=_facts(trainer, variant, request, validation.protocol, verdict),
+        verdict=verdict,
         history=tuple(history.read(request.folder)),
-        seconds=trainer.seconds,
-        device=devices.hardware(trainer.ranks.device.type),
-        processes=trainer.ranks.size,
-        data=request.data,
     )
 
 
-def _samples(upscaler: Upscaler, pairs: list[Pair], images: Sequence[ImageScore]) -> Iterator[Sample]:
-    """The best by SSIM, then the worst, each picture once."""
-    order = sorted(range(len(images)), key=lambda index: -images[index].scores["ssim_y"])
-    for index in [*order[:SAMPLES], *order[max(SAMPLES, len(order) - SAMPLES) :]]:
-        pair = pairs[index]
-        yield Sample(pair.name, images[index].scores, pair.lr, upscaler.enlarge_rgb8(pair.lr), pair.hr)
+def _facts(
+    trainer: Trainer, variant: zoo.Variant, request: TrainRequest, protocol: str, verdict: Verdict | None
+) -> Facts:
+    return Facts(
+        variant=variant.name,
+        architecture=variant.architecture,
+        scale=variant.scale,
+        parameters=sum(value.numel() for value in trainer.generator.parameters()),
+        config=as_stored(trainer.config),
+        steps=trainer.step,
+        best_step=trainer.best_step,
+        scores=verdict.scores if verdict else None,
+        protocol=protocol,
+        pictures=len(verdict.images) if verdict else 0,
+        seconds=trainer.seconds,
+        device=devices.hardware(trainer.ranks.device.type),
+        processes=trainer.ranks.size,
+        versions={"upscale": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
+        data=request.data,
+    )

@@ -60,4 +60,4 @@ def train(
             raise
         raise typer.Exit(2) from None  # the first says it
     if report:
-        render.training(report, as_json=as_json)
+        render.training(report, render.write_report(report), as_json=as_json)
