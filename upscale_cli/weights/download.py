@@ -225,15 +225,22 @@ def _give_up(url: str, part: _Part, causes: list[str], wait_seconds: float) -> N
     )
 
 
-def _address(source: Hub) -> str:
-    from huggingface_hub import constants, hf_hub_url
+def endpoint() -> str:
+    """Where the hub is: HF_ENDPOINT, or huggingface_hub's own. WeightsError for what is no address."""
+    from huggingface_hub import constants
 
     # Read now, not when the library was imported: the environment may have been set since.
-    endpoint = os.environ.get("HF_ENDPOINT") or constants.ENDPOINT
-    parts = urlsplit(endpoint)
+    found = os.environ.get("HF_ENDPOINT") or constants.ENDPOINT
+    parts = urlsplit(found)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise WeightsError(f"HF_ENDPOINT is {endpoint!r}, which is no address. Set it to https://HOST, or unset it.")
-    return hf_hub_url(source.repo_id, source.path, revision=source.revision, endpoint=endpoint.rstrip("/"))
+        raise WeightsError(f"HF_ENDPOINT is {found!r}, which is no address. Set it to https://HOST, or unset it.")
+    return found.rstrip("/")
+
+
+def _address(source: Hub) -> str:
+    from huggingface_hub import hf_hub_url
+
+    return hf_hub_url(source.repo_id, source.path, revision=source.revision, endpoint=endpoint())
 
 
 def _headers() -> dict[str, str]:
