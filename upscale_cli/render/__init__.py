@@ -7,6 +7,7 @@ and never read as markup. Reads and decides nothing.
 from upscale_cli.render.bench import BenchStatus, benched, seams
 from upscale_cli.render.figure import check_figure, draw_bench
 from upscale_cli.render.pictures import HeaderBar, RunDisplay, planned, ran
+from upscale_cli.render.preparing import PreparingBar, prepared
 from upscale_cli.render.report import write_report
 from upscale_cli.render.scores import EvaluationBar, evaluation, write_scores
 from upscale_cli.render.screen import WIDE, devices, error, seconds, warning
@@ -17,6 +18,7 @@ __all__ = [
     "BenchStatus",
     "EvaluationBar",
     "HeaderBar",
+    "PreparingBar",
     "RunDisplay",
     "TrainingBar",
     "benched",
@@ -26,6 +28,7 @@ __all__ = [
     "error",
     "evaluation",
     "planned",
+    "prepared",
     "ran",
     "seams",
     "seconds",

@@ -3,12 +3,14 @@
 import typer
 
 from upscale_cli.cli.group import DefaultGroup
+from upscale_cli.cli.train.prepare import prepare
 from upscale_cli.cli.train.publish import publish
 from upscale_cli.cli.train.run import train
 
 app = typer.Typer(cls=DefaultGroup, no_args_is_help=True, rich_markup_mode="markdown")
 app.command("run")(train)
 app.command()(publish)
+app.command()(prepare)
 
 
 @app.callback()

@@ -58,6 +58,7 @@ class Wish:
     """What of a layout with several tracks is wanted."""
 
     scale: int
+    """HR to LR; 0 where only HR is wanted."""
     track: str = "bicubic"
     """Of DIV2K: the end of `DIV2K_train_LR_bicubic`."""
     expert: str = "C"
@@ -76,7 +77,7 @@ def recognise(words: Sequence[str], wish: Wish) -> Layout:
         raise UsageError(f"--data names {len(paths)} places. Give one, or two folders of pairs: low, then high.")
     (path,) = paths
     if path.is_file() and path.suffix.lower() == ".csv":
-        return _csv(path)
+        return _csv(path, wish)
     folders = {entry.name: entry for entry in sorted(path.iterdir()) if entry.is_dir()} if path.is_dir() else {}
     for attempt in (_div2k, _unpaired, _fivek_folders, _low_and_high):
         if found := attempt(path, folders, wish):
@@ -192,6 +193,7 @@ def _plain(name: str) -> str:
 
 def _pairs(low: Path, high: Path, scale: int) -> tuple[tuple[Item, ...], tuple[str, ...]]:
     """Each HR file with the LR file of its name, and those that have no partner."""
+    _check_scale(scale)
     partners = pair_by_name(picture_files(high), low, scale)
     items = [Item(file, partner) for file, partner in partners.items() if partner]
     taken = {item.lr for item in items}
@@ -205,13 +207,19 @@ def _pairs(low: Path, high: Path, scale: int) -> tuple[tuple[Item, ...], tuple[s
     return tuple(items), tuple(faults)
 
 
-def _csv(path: Path) -> Layout:
+def _check_scale(scale: int) -> None:
+    if not scale:
+        raise UsageError("These are pairs: say by --scale how many times larger HR is than LR, such as --scale 4.")
+
+
+def _csv(path: Path, wish: Wish) -> Layout:
     """Columns low_res and high_res: paths, beside the file or in folders of those names."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"{shown(path)} cannot be read as CSV: {error}.") from error
+    _check_scale(wish.scale)
     names = rows[0].keys() if rows else ()
     columns = next((pair for pair in _COLUMNS if set(pair) <= set(names)), None)
     if columns is None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageCms
 
-from upscale_cli.errors import InputError
+from upscale_cli.errors import InputError, UsageError
 from upscale_cli.evaluate import Pair, Pixels, fit_pair, read_rgb8
 from upscale_cli.media.image import ImageSource
 from upscale_cli.media.metadata import srgb_profile
@@ -56,6 +56,14 @@ class Making:
         """Whether LR of a picture is the same in every patch, so that it can be made once."""
         return self.degradation == "bicubic"
 
+    def check(self) -> None:
+        """UsageError if LR made of HR would be HR."""
+        if self.factor == 1 and self.fixed:
+            raise UsageError(
+                "A network of scale 1 learns nothing from pictures alone: give it pairs, or set preupsample "
+                "(--set preupsample=4) or a degradation (--set degradation=realesrgan)."
+            )
+
     def low(self, hr: Pixels, random: np.random.Generator) -> Pixels:
         """The whole of a picture as the network takes it; sides are multiples of `factor`."""
         return enlarge(degrade(hr, self.factor, self.degradation, random), self.preupsample)
@@ -81,7 +89,7 @@ def read_picture(item: Item, making: Making) -> Picture:
     picture = _read(item, making, making.patch_px * making.scale)
     if making.sharpen:
         picture = replace(picture, hr=sharpen(picture.hr))
-    if picture.lr is None and making.fixed:
+    if picture.lr is None and making.fixed and making.factor > 1:
         picture = replace(picture, lr=making.low(picture.hr, np.random.default_rng(0)))
     return picture
 

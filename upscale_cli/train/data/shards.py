@@ -68,6 +68,8 @@ class ShardWriter:
         self._pictures: list[dict[str, Any]] = []
 
     def __enter__(self) -> Self:
+        if not replaceable(self._folder):
+            raise UsageError(f"{shown(self._folder)} exists and holds no shards. Choose another -o.")
         shutil.rmtree(self._temporary, ignore_errors=True)
         try:
             self._temporary.mkdir(parents=True)
@@ -94,7 +96,9 @@ class ShardWriter:
             shutil.rmtree(self._temporary, ignore_errors=True)
             return
         about = {"upscale_shards": VERSION, **{name: getattr(self._about, name) for name in About.__slots__}}
-        (self._temporary / INDEX).write_text(json.dumps({**about, "pictures": self._pictures}, indent=0), "utf-8")
+        head = json.dumps(about)[1:-1]
+        rows = ",\n".join(json.dumps(row) for row in self._pictures)  # a line each, for people and their tools
+        (self._temporary / INDEX).write_text(f'{{{head}, "pictures": [\n{rows}\n]}}\n', "utf-8")
         if self._folder.exists():
             shutil.rmtree(self._folder)
         self._temporary.replace(self._folder)
@@ -132,6 +136,11 @@ class _Track:
         assert self._file is not None
         header = {"descr": "|u1", "fortran_order": False, "shape": (self._bytes,)}
         np.lib.format.write_array_header_1_0(self._file, header)
+
+
+def replaceable(folder: Path) -> bool:
+    """Whether nothing but shards is lost where `folder` is written."""
+    return not folder.exists() or (folder.is_dir() and (is_shards(folder) or not any(folder.iterdir())))
 
 
 def is_shards(path: Path) -> bool:

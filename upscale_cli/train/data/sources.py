@@ -16,6 +16,8 @@ from upscale_cli.evaluate import Pair
 from upscale_cli.media.image import probe
 from upscale_cli.media.paths import shown
 from upscale_cli.train.config import TrainConfig
+from upscale_cli.train.data import hub
+from upscale_cli.train.data.archives import is_archive, unpack
 from upscale_cli.train.data.layouts import Item, Layout, Wish, recognise, split
 from upscale_cli.train.data.patches import DomainSampler, PatchSampler, Sampler
 from upscale_cli.train.data.pictures import Making, Picture, read_pair, read_picture
@@ -70,6 +72,7 @@ class _Loader:
 
     def load(self, data: Sequence[str], valid: Sequence[str]) -> TrainingData:
         """Training pictures and validation pairs."""
+        data, valid = located(data, self.cache), located(valid, self.cache)
         shards = _shards(data)
         sampler, held = self._from_shards(shards, bool(valid)) if shards else self._from_files(data, bool(valid))
         if valid:
@@ -144,7 +147,7 @@ class _Loader:
             with FileLock(_made(self.cache) / ".lock"):
                 if not is_shards(folder):
                     write_shards(folder, stream, About("", 0, making.sharpen), Cut(0, 0))
-            pictures = open_shards(folder).pictures
+            pictures = open_shards(folder).pictures if is_shards(folder) else ()
             self.notes.append(f"more pictures than fit into memory: unpacked into {shown(folder)}")
         self._note_faults(faults, len(items))
         if not pictures:
@@ -164,18 +167,35 @@ class _Loader:
         """Without their LR files, where the settings ask for another degradation."""
         if self.config.degradation != "auto" and layout.kind not in ("div2k", "unpaired"):
             items = [Item(item.hr) for item in items]
-        if self.making.factor == 1 and self.making.fixed and any(item.lr is None for item in items):
-            raise UsageError(
-                "A network of scale 1 learns nothing from pictures alone: give it pairs, or set preupsample "
-                "(--set preupsample=4) or a degradation (--set degradation=realesrgan)."
-            )
+        if any(item.lr is None for item in items):
+            self.making.check()
         return list(items)
 
     def _note_faults(self, faults: Sequence[str], count: int) -> None:
         if faults:
-            more = f"\n  and {len(faults) - NAMED} more" if len(faults) > NAMED else ""
-            lines = "".join(f"\n  {fault}" for fault in faults[:NAMED])
-            self.notes.append(f"{len(faults)} of {count} pictures cannot be used and are left out:{lines}{more}")
+            self.notes.append(
+                f"{len(faults)} of {count} pictures cannot be used and are left out:{fault_lines(faults)}"
+            )
+
+
+def located(words: Sequence[str], cache: Path) -> list[str]:
+    """The words with datasets of the hub fetched and archives unpacked into `cache`."""
+    if not any(word.startswith(hub.PREFIX) or is_archive(Path(word)) for word in words):
+        return list(words)
+    with FileLock(_made(cache) / ".lock"):
+        return [str(_located(word, cache)) for word in words]
+
+
+def _located(word: str, cache: Path) -> str | Path:
+    if word.startswith(hub.PREFIX):
+        return hub.fetch(word, cache)
+    return unpack(Path(word), cache) if is_archive(Path(word)) else word
+
+
+def fault_lines(faults: Sequence[str]) -> str:
+    """A line each for the first of them, and how many more there are."""
+    more = f"\n  and {len(faults) - NAMED} more" if len(faults) > NAMED else ""
+    return "".join(f"\n  {fault}" for fault in faults[:NAMED]) + more
 
 
 def _shards(words: Sequence[str]) -> Shards | None:
@@ -193,6 +213,7 @@ def usable(shards: Shards, making: Making) -> list[Picture]:
         )
     if about.paired or (about.factor == making.factor and making.fixed and making.preupsample == 1):
         return list(shards.pictures)
+    making.check()
     return [replace(picture, lr=None, hr=making.trimmed(picture.hr)) for picture in shards.pictures]
 
 

@@ -1,0 +1,51 @@
+"""`upscale train prepare` on the screen: how far it is, and what was laid out."""
+
+from dataclasses import asdict
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from upscale_cli.media.paths import shown
+from upscale_cli.render import screen
+
+if TYPE_CHECKING:
+    from upscale_cli.train.data.prepare import PrepareReport
+
+
+class PreparingBar:
+    """Pictures done and in all, on a terminal."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        console = screen.errors()
+        columns = (BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("pictures"), TimeRemainingColumn())
+        self._progress = Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal)
+        self._task = self._progress.add_task("", total=None)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def update(self, done: int, total: int) -> None:
+        """One more picture."""
+        self._progress.update(self._task, completed=done, total=total)
+
+
+def prepared(report: "PrepareReport", *, as_json: bool) -> None:
+    """Where the shards are, what they are of, and what could not be used."""
+    if as_json:
+        return screen.print_json({**asdict(report), "folder": str(report.folder)})
+    if report.faults:
+        screen.warning("\n  ".join([f"{len(report.faults)} pictures cannot be used and are left out:", *report.faults]))
+    had = "" if report.made else " (there already)"
+    screen.output().print(
+        f"{shown(report.folder)}: {report.parts} sub-images of {report.pictures} pictures, "
+        f"{screen.in_bytes(report.bytes)}{had}; {report.layout}\n"
+        f"Train on them with `upscale train RECIPE --data {shown(report.folder)} -o OUT`.",
+        markup=False,
+    )
