@@ -126,11 +126,11 @@ def test_pairs_without_partner_or_of_a_wrong_size_are_named_and_left_out(
     cuts("LR/stray.png", 32, 32)
     cuts("LR/p3.png", 30, 32)
     found = load(tmp_path, "LR", "HR", valid=("LR", "HR"))
-    (note,) = [note for note in found.notes if "left out" in note and "5" not in note][:1]
-    assert "3 of 4 pictures cannot be used and are left out:" in note
-    assert f"alone.png: no partner in {tmp_path / 'LR'}" in note
-    assert f"stray.png: no partner in {tmp_path / 'HR'}" in note
-    assert "p3.png is 32 x 30; times 2 that does not fit p3.png, which is 64 x 64" in note
+    for note, purpose in zip(found.notes[1:], ("train on", "validate on"), strict=True):
+        assert note.startswith(f"cannot be used to {purpose} and left out: 3 pictures\n")
+        assert f"alone.png: no partner in {tmp_path / 'LR'}" in note
+        assert f"stray.png: no partner in {tmp_path / 'HR'}" in note
+        assert "p3.png is 32 x 30; times 2 that does not fit p3.png, which is 64 x 64" in note
     assert {pair.name for pair in found.valid} == {"p0.png", "p1.png", "p2.png"}
 
 
@@ -226,11 +226,13 @@ def test_every_unusable_picture_is_named_before_training(tmp_path: Path, cuts: C
     cuts("data/cut.png", 60, 60).write_bytes((tmp_path / "data" / "good0.png").read_bytes()[:900])
     cuts("valid/v.png", 40, 40)
     found = load(tmp_path, "data", valid=("valid",))
-    assert "3 of 6 pictures cannot be used and are left out:" in found.notes[1]
+    assert found.notes[1].startswith("cannot be used to train on and left out: 3 pictures\n")
     for name in ("small.png is 40 x 31: too small, 32 x 32 pixels are needed", "text.jpg", "cut.png"):
         assert name in found.notes[1]
     assert {name for step in range(9) for name in found.sampler.batch(step).names} <= {f"good{n}.png" for n in range(3)}
-    with pytest.raises(UsageError, match=r"Nothing is left to train on\. 6 of 6 pictures"):
+    with pytest.raises(
+        UsageError, match=r"Nothing is left to train on: cannot be used to train on and left out: 6 pictures"
+    ):
         load(tmp_path, "data", valid=("valid",), patch_px=64)
 
 

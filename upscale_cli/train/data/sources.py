@@ -112,7 +112,7 @@ class _Loader:
             pictures = usable(shards, replace(self.making, sharpen=shards.about.sharpened))
             return [self.making.pair(picture, number) for number, picture in enumerate(pictures)]
         layout = recognise(words, replace(self.wish, part="valid"))
-        return self._pairs(layout, layout.items)
+        return self._pairs(layout, layout.items, layout.faults)
 
     def _sampler(self, pictures: Sequence[Picture]) -> PatchSampler:
         rank, world = self.share
@@ -149,18 +149,18 @@ class _Loader:
                     write_shards(folder, stream, About("", 0, making.sharpen), Cut(0, 0))
             pictures = open_shards(folder).pictures if is_shards(folder) else ()
             self.notes.append(f"more pictures than fit into memory: unpacked into {shown(folder)}")
-        self._note_faults(faults, len(items))
+        self._note_faults(faults, "train on")
         if not pictures:
-            raise UsageError(f"Nothing is left to train on. {self.notes[-1]}")
+            raise UsageError(f"Nothing is left to train on: {self.notes[-1]}")
         return pictures
 
-    def _pairs(self, layout: Layout, items: Sequence[Item]) -> list[Pair]:
-        making, faults = replace(self.making, matched=layout.kind == "fivek"), list[str]()
+    def _pairs(self, layout: Layout, items: Sequence[Item], known: Sequence[str] = ()) -> list[Pair]:
+        making, faults = replace(self.making, matched=layout.kind == "fivek"), list(known)
         numbered = enumerate(self._wanted(layout, items))
         pairs = list(decoded(numbered, lambda one: read_pair(one[1], making, one[0]), faults))
-        self._note_faults(faults, len(items))
+        self._note_faults(faults, "validate on")
         if items and not pairs:
-            raise UsageError(f"Nothing is left to validate on. {self.notes[-1]}")
+            raise UsageError(f"Nothing is left to validate on: {self.notes[-1]}")
         return pairs
 
     def _wanted(self, layout: Layout, items: Sequence[Item]) -> list[Item]:
@@ -171,11 +171,9 @@ class _Loader:
             self.making.check()
         return list(items)
 
-    def _note_faults(self, faults: Sequence[str], count: int) -> None:
+    def _note_faults(self, faults: Sequence[str], purpose: str) -> None:
         if faults:
-            self.notes.append(
-                f"{len(faults)} of {count} pictures cannot be used and are left out:{fault_lines(faults)}"
-            )
+            self.notes.append(f"cannot be used to {purpose} and left out: {len(faults)} pictures{fault_lines(faults)}")
 
 
 def located(words: Sequence[str], cache: Path) -> list[str]:
