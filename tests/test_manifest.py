@@ -28,6 +28,8 @@ from upscale_cli.manifest import (
 )
 from upscale_cli.weights.formats import expected_shapes, keys_sha256, read_state, state_shapes
 from upscale_cli.weights.source import BUNDLED, verify
+from upscale_cli.zoo.encoders.alexnet import AlexNet
+from upscale_cli.zoo.encoders.inception import FIDInception
 from upscale_cli.zoo.encoders.mobilenetv2 import MobileNetV2
 from upscale_cli.zoo.encoders.resnet import ResNet
 from upscale_cli.zoo.encoders.vgg import VGG
@@ -75,6 +77,15 @@ def test_every_variant_can_be_named() -> None:
 CLASSIFIERS = {
     "resnet18": {"fc.weight": (1000, 512), "fc.bias": (1000,)},
     "mobilenetv2": {"classifier.weight": (1000, 1280), "classifier.bias": (1000,)},
+    "inception": {"fc.weight": (1008, 2048), "fc.bias": (1008,)},
+    "alexnet": {
+        "classifier.1.weight": (4096, 9216),
+        "classifier.1.bias": (4096,),
+        "classifier.4.weight": (4096, 4096),
+        "classifier.4.bias": (4096,),
+        "classifier.6.weight": (1000, 4096),
+        "classifier.6.bias": (1000,),
+    },
     "vgg": {
         "pre_logits.fc1.weight": (4096, 512, 7, 7),
         "pre_logits.fc1.bias": (4096,),
@@ -93,6 +104,8 @@ CLASSIFIERS = {
         ("vgg16", partial(VGG, depth=16, taps=("pool5",))),
         ("vgg19", partial(VGG, depth=19, taps=("pool5",))),
         ("mobilenetv2", MobileNetV2),
+        ("alexnet", AlexNet),
+        ("inception", FIDInception),
     ],
 )
 def test_the_encoders_are_those_of_the_zoo(name: str, build: Callable[[], nn.Module]) -> None:
@@ -106,7 +119,7 @@ def test_the_encoders_are_those_of_the_zoo(name: str, build: Callable[[], nn.Mod
 
 
 def test_another_name_is_no_encoder() -> None:
-    with pytest.raises(UsageError, match=r"no encoder 'edsr-x4'. Encoders: resnet18, vgg16, vgg19, mobilenetv2; or"):
+    with pytest.raises(UsageError, match=r"no encoder 'edsr-x4'. Encoders: resnet18, vgg16, .*; or"):
         load_manifest().encoder("edsr-x4")
 
 

@@ -44,7 +44,8 @@ def test_it_holds_the_package_and_nothing_else(installed: Path) -> None:
     sources = [entry.source for entry in load_manifest().entries]
     weights = {f"upscale_cli/weights/bundled/{source.path}" for source in sources if isinstance(source, Bundled)}
     ranges = {path.relative_to(ROOT).as_posix() for path in (package / "weights" / "bundled").glob("*.int8.json")}
-    others = {"py.typed", "weights_manifest.json", "weights/bundled/TRAINING_DATA.md"}
+    others = {"py.typed", "weights_manifest.json", "weights/bundled/TRAINING_DATA.md", "metrics/published/NOTICE.md"}
+    others |= {f"metrics/published/{name}.safetensors" for name in ("dists", "lpips", "niqe")}
     expected = {*modules, *recipes, *weights, *ranges, *(f"upscale_cli/{name}" for name in others)}
     expected |= {f"{INFO}/{name}" for name in ("METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE")}
     assert len(recipes) > 3

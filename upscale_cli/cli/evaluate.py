@@ -45,6 +45,10 @@ def evaluate(
         Path | None, typer.Option("--csv", metavar="FILE", help="Also write a row an image and model.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    encoder: Annotated[
+        list[str] | None,
+        typer.Option("--encoder", metavar="NAME=FILE", help="Weights of alexnet, inception or vgg16, for metrics."),
+    ] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Never fetch weights.")] = False,
 ) -> None:
     """Score models: by PSNR and SSIM unless --metrics asks for others, with the protocol of every number.
@@ -70,6 +74,7 @@ def evaluate(
         backend=engine,
         tile_px=tile_px,
         offline=offline,
+        encoders=_encoders(encoder or []),
     )
     with render.EvaluationBar(quiet=as_json) as bar:
         report = score(request, progress=bar.update)
@@ -77,3 +82,11 @@ def evaluate(
         render.write_scores(report, csv_file)
     render.evaluation(report, as_json=as_json)
     raise typer.Exit(int(not report.whole))
+
+
+def _encoders(words: list[str]) -> dict[str, Path]:
+    """Of --encoder; UsageError for what is no NAME=FILE."""
+    for word in words:
+        if "=" not in word:
+            raise UsageError(f"--encoder {word} means nothing. Name and file: --encoder vgg16=vgg16-397923af.pth")
+    return {name: Path(file) for name, _, file in (word.partition("=") for word in words)}

@@ -19,7 +19,8 @@ from upscale_cli.evaluate.cost import cost_of
 from upscale_cli.evaluate.pairs import IMRESIZE, Pair, Pixels, pair_by_name, read_pair
 from upscale_cli.evaluate.report import EvalReport, ImageScore, ModelReport, Problem, Step
 from upscale_cli.media.paths import picture_files
-from upscale_cli.metrics.catalog import DEFAULT, Gauge, Metric, Needs, choose, mean_scores, score
+from upscale_cli.metrics.catalog import DEFAULT, Metric, choose, score
+from upscale_cli.metrics.gauge import Gauge, Needs, mean_scores
 from upscale_cli.metrics.protocol import Comparison, Protocol
 from upscale_cli.networks import Combination
 from upscale_cli.pipeline import Upscaler

@@ -1,40 +1,17 @@
-"""The metrics by name: which way is better, how each is taken, and how its value for a set comes of its pictures.
+"""The metrics by name: which way is better, and how each is taken.
 
 Owns the words that stand beside the numbers. The formulas are in the files of their families.
 """
 
 import difflib
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Protocol as Interface
+from dataclasses import dataclass
+from types import ModuleType
 
 from upscale_cli.errors import UsageError
-from upscale_cli.metrics import color, fidelity
-from upscale_cli.metrics.protocol import Comparison, Pixels, Protocol, Scores, TooSmallError
-
-
-@dataclass(frozen=True, slots=True)
-class Needs:
-    """What metrics with networks are opened with."""
-
-    device: str = "auto"
-    encoders: Mapping[str, Path] = field(default_factory=dict)
-    """Name of an encoder -> a file with its weights, in place of the one that is fetched."""
-    offline: bool = False
-
-
-class Gauge(Interface):
-    """One metric over the pictures of one model."""
-
-    def look(self, pictures: Comparison) -> float:
-        """The value of one picture; NaN where there is none: it is too small, or only a set has a value."""
-        ...
-
-    def result(self) -> float:
-        """The value of all that were looked at."""
-        ...
+from upscale_cli.metrics import color, fidelity, niqe
+from upscale_cli.metrics.gauge import Gauge, Mean, Needs
+from upscale_cli.metrics.protocol import Comparison, Pixels, Protocol, Scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,45 +29,6 @@ class Metric:
     """What counts as a change of 1: 1 for dB and distances without an end, 0.01 for what lies between 0 and 1."""
     open: Callable[[Needs], Callable[[], Gauge]]
     """Loads what it needs once; WeightsError where that cannot be had. What comes makes a gauge a model."""
-
-
-@dataclass(slots=True)
-class Mean:
-    """A metric of single pictures; the set's value is their mean."""
-
-    measure: Callable[[Comparison], float]
-    values: list[float] = field(default_factory=list)
-
-    def look(self, pictures: Comparison) -> float:
-        """See Gauge."""
-        try:
-            value = self.measure(pictures)
-        except TooSmallError:
-            value = math.nan
-        self.values.append(value)
-        return value
-
-    def result(self) -> float:
-        """See `average`."""
-        return average(self.values)
-
-
-def average(values: Iterable[float]) -> float:
-    """The mean of the finite ones: a picture without error has infinite PSNR, which would hide all others.
-
-    inf where all are infinite, NaN where there is none.
-    """
-    known = [value for value in values if not math.isnan(value)]
-    finite = [value for value in known if math.isfinite(value)]
-    if finite:
-        return math.fsum(finite) / len(finite)
-    return math.inf if known else math.nan
-
-
-def mean_scores(rows: Iterable[Scores]) -> Scores:
-    """The `average` of every metric of the first row over all rows."""
-    found = list(rows)
-    return {name: average(row[name] for row in found) for name in found[0]} if found else {}
 
 
 def score(image: Pixels, reference: Pixels, protocol: Protocol, metrics: "Sequence[str]" = ()) -> Scores:
@@ -117,6 +55,13 @@ def choose(names: Iterable[str]) -> tuple[Metric, ...]:
 def _plain(measure: Callable[[Comparison], float]) -> Callable[[Needs], Callable[[], Gauge]]:
     """Of a formula that needs nothing."""
     return lambda _needs: lambda: Mean(measure)
+
+
+def _networks() -> ModuleType:
+    # They import torch, which formulas do without.
+    from upscale_cli.metrics import networks
+
+    return networks
 
 
 _Y = "BT.601 luma in [16, 235], unrounded"
@@ -175,6 +120,53 @@ _ROWS = (
         digits=2,
         unit=1.0,
         open=_plain(lambda pictures: color.delta_e(pictures.image, pictures.reference)),
+    ),
+    Metric(
+        name="niqe",
+        title="NIQE",
+        protocol="of the output alone, on BT.601 luma in [16, 235], rounded; blocks of 96 x 96, model as published "
+        "(Mittal 2013)",
+        higher_is_better=False,
+        digits=2,
+        unit=1.0,
+        open=_plain(lambda pictures: niqe.niqe(pictures.luma[0])),
+    ),
+    Metric(
+        name="lpips",
+        title="LPIPS-VGG",
+        protocol="v0.1 through VGG16, its linear weights as published, RGB (Zhang 2018)",
+        higher_is_better=False,
+        digits=4,
+        unit=0.01,
+        open=lambda needs: _networks().lpips("vgg", needs),
+    ),
+    Metric(
+        name="lpips_alex",
+        title="LPIPS-Alex",
+        protocol="v0.1 through AlexNet, its linear weights as published, RGB (Zhang 2018)",
+        higher_is_better=False,
+        digits=4,
+        unit=0.01,
+        open=lambda needs: _networks().lpips("alex", needs),
+    ),
+    Metric(
+        name="dists",
+        title="DISTS",
+        protocol="through VGG16, its weights as published, RGB at full size (Ding 2020)",
+        higher_is_better=False,
+        digits=4,
+        unit=0.01,
+        open=lambda needs: _networks().dists(needs),
+    ),
+    Metric(
+        name="fid",
+        title="FID",
+        protocol="of all outputs to all originals, Inception of 2015-12-05, each picture made 299 x 299 as pytorch-fid "
+        "does (Heusel 2017); comparable only for sets of one size",
+        higher_is_better=False,
+        digits=2,
+        unit=1.0,
+        open=lambda needs: _networks().fid(needs),
     ),
 )
 METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _ROWS}

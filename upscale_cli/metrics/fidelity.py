@@ -5,7 +5,7 @@ import math
 import cv2
 import numpy as np
 
-from upscale_cli.metrics.protocol import Plane, TooSmallError
+from upscale_cli.metrics.protocol import NoValueError, Plane
 
 WINDOW_PX = 11
 MS_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
@@ -25,7 +25,7 @@ def ssim(image: np.ndarray, reference: np.ndarray, *, peak: float = 255.0) -> fl
     Wang et al. 2004: 11 x 11 Gaussian window, sigma 1.5, K1 = 0.01, K2 = 0.03, only where the window fits whole.
     """
     if min(image.shape[:2]) < WINDOW_PX:
-        raise TooSmallError(f"SSIM needs 11 x 11 pixels; got {image.shape[0]} x {image.shape[1]}")
+        raise NoValueError(f"SSIM needs 11 x 11 pixels; got {image.shape[0]} x {image.shape[1]}")
     luminance, structure = _similarity(image, reference, peak)
     return float((luminance * structure).mean())
 
@@ -37,7 +37,7 @@ def ms_ssim(image: Plane, reference: Plane, *, peak: float = 255.0) -> float:
     row or column left out), luminance at the coarsest, to the power of MS_WEIGHTS. A negative factor counts as 0.
     """
     if min(image.shape) < MS_SMALLEST_PX:
-        raise TooSmallError(f"MS-SSIM needs {MS_SMALLEST_PX} pixels a side; got {image.shape[0]} x {image.shape[1]}")
+        raise NoValueError(f"MS-SSIM needs {MS_SMALLEST_PX} pixels a side; got {image.shape[0]} x {image.shape[1]}")
     product = 1.0
     for scale, weight in enumerate(MS_WEIGHTS, 1):
         luminance, structure = _similarity(image, reference, peak)

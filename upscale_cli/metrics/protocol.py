@@ -57,5 +57,5 @@ def luma(image: Pixels) -> Plane:
     return 16 + image @ BT601_LUMA
 
 
-class TooSmallError(ValueError):
-    """A metric has no value for a picture of this size."""
+class NoValueError(ValueError):
+    """A metric has no value for this picture: it is too small, or too plain."""

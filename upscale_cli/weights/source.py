@@ -146,7 +146,7 @@ def no_weights(entry: Entry) -> str:
     if entry.status == "formula":
         return f"{entry.name} is a formula and has no weights."
     if entry.task == "encoder":
-        return f"No file of the encoder {entry.name} is pinned ({entry.summary}). Give a training the file itself."
+        return f"No file of the encoder {entry.name} is pinned ({entry.summary}). Give the file itself."
     if entry.recipe:
         train = f"Train them with `upscale train {entry.recipe}`, or choose another model (`upscale models list`)."
         return f"Nobody has trained weights for {entry.name} yet. {train}"
