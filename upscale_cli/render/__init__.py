@@ -5,6 +5,7 @@ and never read as markup. Reads and decides nothing.
 """
 
 from upscale_cli.render.bench import BenchStatus, benched, seams
+from upscale_cli.render.comparison import comparison
 from upscale_cli.render.figure import check_figure, draw_bench
 from upscale_cli.render.pictures import HeaderBar, RunDisplay, planned, ran
 from upscale_cli.render.preparing import PreparingBar, prepared
@@ -23,6 +24,7 @@ __all__ = [
     "TrainingBar",
     "benched",
     "check_figure",
+    "comparison",
     "devices",
     "draw_bench",
     "error",

@@ -87,6 +87,11 @@ def _metric(name: str) -> "Metric":
     return METRICS[name]
 
 
+def title(name: str) -> str:
+    """What a metric is called above a column."""
+    return _metric(name).title
+
+
 def named(scores: "Scores") -> str:
     """Every value for people with its name: `PSNR-Y 30.12, SSIM-Y 0.9000`."""
     return ", ".join(f"{_metric(name).title} {cell(name, value)}" for name, value in scores.items())

@@ -1,5 +1,6 @@
 """`upscale train` on the screen: how far it is, how fast, and what came out."""
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -47,15 +48,19 @@ class TrainingBar:
         if not self._quiet:
             screen.warning(words)
 
-    def update(self, step: "Step") -> None:
-        """One more step, or a validation."""
+    def named(self, name: str) -> "Callable[[Step], None]":
+        """What is told of one training of several."""
+        return lambda step: self.update(step, f"{shown(name)}: ")
+
+    def update(self, step: "Step", name: str = "") -> None:
+        """One more step, or a validation, of the training called `name`."""
         words = (
             f"loss {step.loss:.4f}, rate {step.learning_rate:.2g}, {step.images_per_second:.0f} images/s, "
             f"loader {step.loader_share:.0%}"
         )
-        self._progress.update(self._task, completed=step.step, total=step.steps, description=words)
+        self._progress.update(self._task, completed=step.step, total=step.steps, description=name + words)
         if step.scores is not None and not self._quiet:
-            self._console.print(f"step {step.step}: {named(step.scores)}, {words}", markup=False)
+            self._console.print(f"{name}step {step.step}: {named(step.scores)}, {words}", markup=False)
 
 
 def training(report: "TrainReport", folder: Path, *, as_json: bool) -> None:

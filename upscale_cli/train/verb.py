@@ -21,6 +21,7 @@ from upscale_cli.train.data import load_data
 from upscale_cli.train.method import Method
 from upscale_cli.train.methods import make_method
 from upscale_cli.train.ranks import Ranks, joined
+from upscale_cli.train.tensorboard import open_board
 from upscale_cli.train.trainer import Trainer
 from upscale_cli.train.validation import Validation, Verdict
 from upscale_cli.weights import formats
@@ -39,6 +40,8 @@ class TrainRequest:
     folder: Path
     resume: bool = False
     device: str = "auto"
+    tensorboard: bool = False
+    """Write the rows of the history for TensorBoard as well; needs the extra of that name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +105,8 @@ def _train(
             part.unlink()
     if resumed := ranks.shared(resumed):
         trainer.restore(resumed)
-    loop.run(trainer, data.sampler, validation.score, folder=folder, watch=watch)
+    rows = [open_board(folder / "tensorboard", trainer.step)] if request.tensorboard and ranks.first else []
+    loop.run(trainer, data.sampler, validation.score, folder=folder, rows=rows, watch=watch)
     return _finish(trainer, method, validation, request) if ranks.first else None
 
 
