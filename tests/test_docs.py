@@ -188,6 +188,29 @@ def _scale_tables(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def loader_table() -> str:
+    """What benchmarks/loader.py measured, from its JSON."""
+    path = BENCHMARKS / "results" / "loader.json"
+    if not path.exists():
+        return "Not measured yet."
+    result = json.loads(path.read_text("utf-8"))
+    machine = result["machine"]
+    where = machine["cpu"] if machine["device"] == "cpu" else machine["device"]
+    lines = [
+        f"{result['date']}, {where}, {machine['threads']} threads, commit {machine['commit']}, {result['batch']} "
+        f"patches of {result['patch_px']} pixels a step, {result['steps']} steps, {result['rounds']} rounds:",
+        "",
+        "| network | data | degradation | step, ms | of it waiting | patches/s of a core |",
+        "|---|---|---|---:|---:|---:|",
+    ]
+    for row in result["rows"]:
+        lines.append(
+            f"| `{row['variant']}` | {row['data']} | {row['degradation']} | {row['step_ms']:.0f} | "
+            f"{row['share']:.1%} | {row['alone']:.0f} |"
+        )
+    return "\n".join(lines)
+
+
 GENERATED = (
     (README, "models", models_table),
     (README, "map", code_map),
@@ -195,6 +218,7 @@ GENERATED = (
     (BENCHMARKS / "README.md", "peers", peers_tables),
     (BENCHMARKS / "README.md", "scale", scale_tables),
     (BENCHMARKS / "README.md", "overlap", overlap_table),
+    (BENCHMARKS / "README.md", "loader", loader_table),
 )
 
 
