@@ -1,5 +1,6 @@
 """Ways of training: what a loss in words becomes, and that every phase moves what it should towards what it should."""
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -177,6 +178,31 @@ def test_the_discriminator_judges_what_the_generator_was_paid_for(photo: np.ndar
         paid = method.phases[1].loss(small, large)["discriminator"]
         by_hand = (F.softplus(-judge(large)).mean() + F.softplus(judge(made)).mean()) / 2
         assert float(paid.detach()) == pytest.approx(float(by_hand.detach()), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"loss": "l1:1, gan:0.1", "gan": "relativistic", "accumulate": 2},
+        {"variant": "cyclegan/x2-tiny", "loss": "gan:1, cycle:10", "gan": "lsgan", "patch_px": 24},
+    ],
+    ids=["pairs", "cycle"],
+)
+def test_a_game_goes_on_with_the_same_bits(settings: dict[str, Any], photo: np.ndarray) -> None:
+    chosen = config(**settings, discriminator_channels=4, learning_rate=1e-3)
+    batch = batch_of(photo, 2, patch_px=chosen.patch_px)
+    with joined("cpu") as ranks:
+        whole = Trainer(chosen, method_of(chosen), ranks)
+        for _ in range(30):
+            whole.train_step(*batch)
+        saved = copy.deepcopy(whole.checkpoint())
+        resumed = Trainer(chosen, method_of(chosen), ranks)
+        resumed.restore(saved)
+        for _ in range(3):
+            assert resumed.train_step(*batch) == whole.train_step(*batch)
+    assert whole.networks.state_dict().keys() == resumed.networks.state_dict().keys()
+    for name, value in whole.networks.state_dict().items():
+        assert torch.equal(resumed.networks.state_dict()[name], value), name
 
 
 def test_a_discriminator_learns_to_tell_and_a_generator_to_fool(photo: np.ndarray) -> None:

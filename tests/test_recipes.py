@@ -41,7 +41,7 @@ WANTED = {
     "improved-classic-x4",
     "lightweight-distilled-x4",
     "edsr-pruned-x4",
-    "improved-int8-x4",
+    "lightweight-int8-x2",
 }
 WATCHED = {"cyclegan": "cycle", "realesrgan-x4": "l1", "srgan-x4": "perceptual"}
 """What says that a network gets better where it plays a game; elsewhere the sum of all terms."""

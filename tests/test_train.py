@@ -53,7 +53,7 @@ def pairs(spices: np.ndarray) -> list[Pair]:
         ({"batch": True}, "it must be of type int"),
         ({"batch": 1.5}, "it must be of type int"),
         ({"batch": 0}, "batch is 0; it must be at least 1"),
-        ({"best_by": "fid"}, "best_by is 'fid'; choose from loss, psnr_y, ssim_y, psnr_rgb"),
+        ({"best_by": "fid"}, "best_by is 'fid'; choose from loss, last, psnr_y, ssim_y, psnr_rgb"),
         ({"metrics": ["psnr"]}, "There is no metric 'psnr'. Did you mean psnr_"),
         ({"ema_decay": 1.0}, "must be in"),
         ({"schedule": "cubic"}, "'cubic'; choose from cosine, step, multistep, plateau, linear, constant"),

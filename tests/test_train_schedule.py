@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 
+from upscale_cli.errors import UsageError
 from upscale_cli.train import schedule
 from upscale_cli.train.config import TrainConfig
 
@@ -86,3 +87,11 @@ def test_a_training_ends_after_so_many_validations_without_a_better_one() -> Non
     assert not schedule.is_over(one, [30.0, 29.0, 30.1, 30.0])
     assert schedule.is_over(config(stop_after=1, best_by="loss"), [0.1, 0.2])
     assert not schedule.is_over(config(), [30.0] * 50)
+
+
+def test_the_last_weights_are_the_best_where_no_score_decides() -> None:
+    last = config(best_by="last")
+    assert schedule.best_index(last, [0.1, 0.3, 0.2]) == 2
+    for other in ({"schedule": "plateau"}, {"stop_after": 3}):
+        with pytest.raises(UsageError, match="With best_by 'last' nothing gets worse"):
+            config(best_by="last", **other)

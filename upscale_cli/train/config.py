@@ -68,7 +68,8 @@ class TrainConfig:
     metrics: tuple[str, ...] = DEFAULT
     """Taken at every validation, by the names that `upscale eval --metrics` knows."""
     best_by: str = "psnr_y"
-    """What the best weights are chosen by: one of the metrics, or `loss`, the mean since the validation before."""
+    """What the best weights are chosen by: one of the metrics, `loss`, the mean since the validation before;
+    `last` keeps the newest, as of games, whose pictures no score knows the better of."""
     stop_after: int = 0
     """End early after so many validations in a row that were no better than the best; 0 never does."""
     checkpoint_every: int = 500
@@ -112,7 +113,7 @@ class TrainConfig:
     @property
     def higher_is_better(self) -> bool:
         """Of `best_by`."""
-        return self.best_by != "loss" and METRICS[self.best_by].higher_is_better
+        return self.best_by in METRICS and METRICS[self.best_by].higher_is_better
 
     def __post_init__(self) -> None:
         at_least_1 = ("batch", "accumulate", "patch_px", "validate_every", "checkpoint_every", "detail_draws")
@@ -132,12 +133,14 @@ class TrainConfig:
             raise UsageError("Schedule 'step' needs step_every, the number of steps between two drops of the rate.")
         if self.schedule == "multistep" and not self.milestones:
             raise UsageError("Schedule 'multistep' needs milestones, the steps at which the rate drops: [5000, 8000].")
+        if self.best_by == "last" and (self.schedule == "plateau" or self.stop_after):
+            raise UsageError("With best_by 'last' nothing gets worse: no plateau, no stop_after. Choose a score.")
         parse_terms(self.loss, TERMS, setting="loss")
         if self.prune and not self.init:
             raise UsageError("Setting prune leaves out channels of a trained network. Set init to one.")
         if self.optimizer == "muon" and self.weight_decay:
             raise UsageError("Optimizer 'muon' has no weight_decay. Leave it out, or choose optimizer adamw.")
-        known = ("loss", *(metric.name for metric in choose(self.metrics)))
+        known = ("loss", "last", *(metric.name for metric in choose(self.metrics)))
         if self.best_by not in known:
             raise UsageError(f"Training setting best_by is {self.best_by!r}; choose from {', '.join(known)}.")
         for name, kind in typing.get_type_hints(type(self)).items():

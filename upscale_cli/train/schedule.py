@@ -67,5 +67,7 @@ def best_index(config: TrainConfig, validations: Sequence[float]) -> int:
 
 def is_better(config: TrainConfig, value: float, best: float, *, threshold: float = 0.0) -> bool:
     """Whether a value of `config.best_by` beats another by more than this share of it."""
+    if config.best_by == "last":
+        return True
     margin = threshold * abs(best)
     return value > best + margin if config.higher_is_better else value < best - margin

@@ -121,7 +121,7 @@ class Trainer:
         """A validation of the moving average, which is remembered if it is the best; a new epoch begins."""
         total, count = self.losses
         by = self.config.best_by
-        self.validations.append(scores[by] if scores and by != "loss" else total / count)
+        self.validations.append(scores[by] if scores and by in scores else total / count)
         self.losses = (0.0, 0)
         if schedule.best_index(self.config, self.validations) == len(self.validations) - 1:
             self.best_step = self.step

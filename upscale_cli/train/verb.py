@@ -89,8 +89,8 @@ def _train(
     )
     for line in data.notes:
         note(line)
-    if not data.valid and config.best_by != "loss":
-        raise UsageError(f"There is nothing to take {config.best_by} on: give --valid, or --set best_by=loss.")
+    if not data.valid and config.best_by not in ("loss", "last"):
+        raise UsageError(f"There is nothing to take {config.best_by} on: give --valid, or --set best_by=last.")
     torch.manual_seed(config.seed)
     module = variant.build()
     if config.init:

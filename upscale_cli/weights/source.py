@@ -148,7 +148,8 @@ def no_weights(entry: Entry) -> str:
     if entry.task == "encoder":
         return f"No file of the encoder {entry.name} is pinned ({entry.summary}). Give the file itself."
     if entry.recipe:
-        train = f"Train them with `upscale train {entry.recipe}`, or choose another model (`upscale models list`)."
+        recipe = PurePosixPath(entry.recipe).stem
+        train = f"Train them with `upscale train {recipe}`, or choose another model (`upscale models list`)."
         return f"Nobody has trained weights for {entry.name} yet. {train}"
     return (
         f"No weights for {entry.name} come with upscale. Import those you have with `upscale models import FILE`, "

@@ -34,6 +34,9 @@ def train(
     ] = None,
     batch: Annotated[int | None, typer.Option("--batch", help="Patches a step.")] = None,
     learning_rate: Annotated[float | None, typer.Option("--lr", help="Learning rate.")] = None,
+    teacher: Annotated[
+        str | None, typer.Option("--teacher", help="A model or a weights file whose pictures are learned as well.")
+    ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Of everything that is drawn.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Override any setting of the recipe: --set patch_px=64")
@@ -49,7 +52,14 @@ def train(
 
     Example: `upscale train lightweight-x2 --data photos/train --valid photos/valid -o runs/lightweight-x2`
     """
-    flags = {"steps": steps, "epochs": epochs, "batch": batch, "learning_rate": learning_rate, "seed": seed}
+    flags = {
+        "steps": steps,
+        "epochs": epochs,
+        "batch": batch,
+        "learning_rate": learning_rate,
+        "teacher": teacher,
+        "seed": seed,
+    }
     first = os.environ.get("RANK", "0") == "0"  # of several processes, where torchrun started them
     try:
         if len(recipes) != 1 and not compare:

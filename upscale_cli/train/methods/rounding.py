@@ -47,10 +47,9 @@ def rounded_weights(weight: Tensor) -> Tensor:
 
 
 def rounded_values(values: Tensor) -> Tensor:
-    """Any shape to 256 levels of which zero, that pads pictures, is one."""
+    """Any shape to 256 levels of which zero, that pads pictures, is one: the middle one where there are negatives."""
     values = values.float()
-    low, high = values.detach().min().clamp(max=0), values.detach().max().clamp(min=1e-6)
-    zero = (-low / (high - low) * 255).round().clamp(1, 254)
-    zero = torch.where(low < 0, zero, torch.zeros_like(zero))
-    step = torch.maximum(torch.where(low < 0, -low / zero.clamp(min=1), 0.0), high / (255 - zero))
-    return torch.fake_quantize_per_tensor_affine(values, step, zero.to(torch.int32), 0, 255)
+    low, high = values.detach().min(), values.detach().max().clamp(min=1e-6)
+    step = torch.where(low < 0, torch.maximum(-low / 128, high / 127), high / 255)
+    zero = torch.where(low < 0, 128, 0).to(torch.int32)
+    return torch.fake_quantize_per_tensor_affine(values, step, zero, 0, 255)
