@@ -67,7 +67,7 @@ class History:
         try:
             new = not self.path.exists() or not self.path.stat().st_size
             with self.path.open("a", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, row)
+                writer = csv.DictWriter(file, row, lineterminator="\n")  # as `forget_after` leaves them
                 if new:
                     writer.writeheader()
                 writer.writerow(row)
