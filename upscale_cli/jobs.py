@@ -13,13 +13,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from upscale_cli.drafts import Draft, draft, ending_of
 from upscale_cli.errors import InputError, OutputError, UsageError
 from upscale_cli.journal import Journal, results_in
-from upscale_cli.media.formats import EXTENSIONS, can_hold, size_fault
-from upscale_cli.media.image import ImageInfo, probe
+from upscale_cli.media.formats import EXTENSIONS
+from upscale_cli.media.image import ImageInfo
 from upscale_cli.media.paths import (
     PICTURE_SUFFIXES,
-    Found,
     Listing,
     choose_targets,
     fill_template,
@@ -33,7 +33,6 @@ from upscale_cli.request import DEFAULT_NAME, RunRequest, Size
 
 State = Literal["todo", "done", "skipped", "failed"]
 
-MOST_PIXELS = 2**31  # of an output; the arrays of larger ones overflow in more than one codec
 BYTES_PER_BYTE = {"JPEG": 0.15, "WEBP": 0.1, "AVIF": 0.1, "PNG": 0.7, "TIFF": 0.8}
 """Of pixels, about, when written as a file; a photograph at usual quality."""
 
@@ -101,17 +100,17 @@ def plan(request: RunRequest, *, progress: Callable[[int, int], None] | None = N
             raise OutputError(f"{reason}. Choose another output folder with -o.")
     networks = find_networks(request.network.model)
     size = request.size or Size(scale=min(2, max(network.scale for network in networks)))
-    entries: list[Item | _Draft] = []
+    entries: list[Item | Draft] = []
     for count, found in enumerate(listing.pictures, start=1):
         try:
-            entries.append(_draft(found, request, size, single))
+            entries.append(draft(found, request, size, single))
         except InputError as error:
             entries.append(Item(found.path, "failed", without_name(str(error), found.path)))
         if progress:
             progress(count, len(listing.pictures))
-    drafts = [entry for entry in entries if isinstance(entry, _Draft)]
+    drafts = [entry for entry in entries if isinstance(entry, Draft)]
     settled = iter(_settle(drafts, request, networks, single))
-    items = [next(settled) if isinstance(entry, _Draft) else entry for entry in entries]
+    items = [next(settled) if isinstance(entry, Draft) else entry for entry in entries]
     items += [
         Item(refused.path, "failed" if refused.failed else "skipped", refused.reason) for refused in listing.refused
     ]
@@ -145,29 +144,12 @@ def decide(plan: Plan) -> Plan:
     return replace(plan, items=tuple(items))
 
 
-@dataclass(frozen=True, slots=True)
-class _Draft:
-    """A picture whose output is decided but for its name."""
-
-    found: Found
-    info: ImageInfo
-    size: Size
-    """As asked for."""
-    height: int
-    width: int
-    factor: float
-    format: str
-    suffix: str
-    notes: tuple[str, ...] = ()
-    losses: tuple[str, ...] = ()
-
-
 def _single_output(request: RunRequest, pictures: int) -> Path | None:
     """The output file, where `-o` names one."""
     output = request.output
     if output is None or output.is_dir():
         return None
-    ending = _ending(output)
+    ending = ending_of(output)
     if ending not in EXTENSIONS:
         if output.suffix.lower() in PICTURE_SUFFIXES:
             known = ", ".join(EXTENSIONS)
@@ -212,108 +194,58 @@ def cannot_write(folder: Path) -> str | None:
     return None
 
 
-def _draft(found: Found, request: RunRequest, size: Size, single: Path | None) -> _Draft:
-    """Read the header and decide size and format. InputError names what is wrong with the picture."""
-    picture = request.picture
-    info = probe(found.path, max_pixels=picture.max_pixels, allow_truncated=picture.allow_truncated)
-    factor = size.factor(info.height, info.width)
-    height, width = (max(1, round(side * factor)) for side in (info.height, info.width))
-    if height * width > MOST_PIXELS:
-        raise InputError(f"its output of {width} x {height} is more than fits into memory. Use a smaller size.")
-    if request.in_place and found.path.is_symlink():
-        raise InputError("is a link; --in-place replaces real files only. Name the file it points to.")
-    draft = _Draft(found, info, size, height, width, factor, info.format, found.path.suffix)
-    if ending := request.format or (single and _ending(single)):
-        return _in_format(replace(draft, format=EXTENSIONS[ending], suffix=f".{ending}"), request)
-    reason = _objection(draft, request)
-    if reason is None and (request.in_place or EXTENSIONS.get(_ending(found.path)) == info.format):
-        return draft
-    if reason is not None and request.in_place:
-        raise InputError(f"cannot stay {info.format}: {reason}. Leave out --in-place.")
-    for format in (info.format, "PNG", "TIFF"):
-        suffix = "." + next((ending for ending, name in EXTENSIONS.items() if name == format), "")
-        other = replace(draft, format=format, suffix=suffix)
-        if _objection(other, request) is None:
-            return replace(other, notes=(f"{reason}: written as {format}",) if reason else ())
-    raise InputError(f"its output of {width} x {height} fits no format. Use a smaller size.")
-
-
-def _in_format(draft: _Draft, request: RunRequest) -> _Draft:
-    """The draft in the format the user wants; InputError where that would lose frames or cannot hold the size."""
-    info = draft.info
-    fault = can_hold(draft.format, animated=info.animated, pages=info.frames)
-    if fault := fault or size_fault(draft.format, draft.width, draft.height):
-        raise InputError(fault)
-    loss = _objection(draft, request)
-    return replace(draft, losses=(loss,) if loss else ())
-
-
-def _objection(draft: _Draft, request: RunRequest) -> str | None:
-    """Why the draft's format cannot hold all of the picture."""
-    info, format = draft.info, draft.format
-    if format not in EXTENSIONS.values():
-        return f"{format} is not written"
-    depth = info.depth if request.picture.depth == "keep" else int(request.picture.depth)
-    loss = can_hold(format, depth=depth, alpha=info.alpha, animated=info.animated, pages=info.frames)
-    return (loss and loss.split(";")[0]) or size_fault(format, draft.width, draft.height)
-
-
-def _ending(path: Path) -> str:
-    return path.suffix.lower().removeprefix(".")
-
-
 def _settle(
-    drafts: Sequence[_Draft], request: RunRequest, networks: Sequence[Network], single: Path | None
+    drafts: Sequence[Draft], request: RunRequest, networks: Sequence[Network], single: Path | None
 ) -> list[Item]:
     """Names without collisions, networks, and the fingerprint of all settings, for every draft."""
     model = Combination.of(request.network.model) if len(networks) > 1 else networks[0].combination
     natives = {network.scale: network for network in networks}
 
     def target(index: int, addition: str) -> Path:
-        draft = drafts[index]
-        path = draft.found.path
+        wanted = drafts[index]
+        path = wanted.found.path
         if single or request.in_place:
             return single or path
         stem = fill_template(
             request.name,
             stem=path.stem + addition,
             model=model.file_name,
-            scale=draft.factor,
-            width=draft.width,
-            height=draft.height,
+            scale=wanted.factor,
+            width=wanted.width,
+            height=wanted.height,
         )
-        folder = path.parent if request.output is None else request.output / draft.found.below
-        return folder / shorten(stem, draft.suffix)
+        folder = path.parent if request.output is None else request.output / wanted.found.below
+        return folder / shorten(stem, wanted.suffix)
 
     targets = choose_targets([draft.found.path for draft in drafts], target, rule=request.on_collision)
     items = []
-    for index, (draft, path) in enumerate(zip(drafts, targets, strict=True)):
-        source = draft.found.path
+    for index, (wanted, path) in enumerate(zip(drafts, targets, strict=True)):
+        source = wanted.found.path
         if path is None:
             reason = f"another picture becomes {shown(target(index, ''))} (--on-collision skip)"
-            items.append(Item(source, "skipped", reason, info=draft.info))
+            items.append(Item(source, "skipped", reason, info=wanted.info))
             continue
-        stages = tuple(natives[scale] for scale in plan_stages(draft.factor, natives))
+        stages = tuple(natives[scale] for scale in plan_stages(wanted.factor, natives))
         renamed = path != target(index, "")
         note = (f"another picture has the same name: written as {shown(path.name)}",) if renamed else ()
-        job = Job(source, path, draft.format, draft.height, draft.width)
+        job = Job(source, path, wanted.format, wanted.height, wanted.width)
         items.append(
             Item(
                 source,
                 "todo",
-                notes=draft.notes + note,
-                info=draft.info,
+                notes=wanted.notes + note,
+                info=wanted.info,
                 job=job,
                 stages=stages,
                 folder=path.parent if request.output is None or single else request.output,
-                settings=_fingerprint(draft, request, networks),
-                losses=draft.losses,
+                settings=_fingerprint(wanted, request, networks),
+                losses=wanted.losses,
             )
         )
     return items
 
 
-def _fingerprint(draft: _Draft, request: RunRequest, networks: Sequence[Network]) -> str:
+def _fingerprint(wanted: Draft, request: RunRequest, networks: Sequence[Network]) -> str:
     """Of all that decides the output besides the input. Tiles and device are left out: they change no picture."""
     network, picture = request.network, request.picture
     settings = {
@@ -321,8 +253,8 @@ def _fingerprint(draft: _Draft, request: RunRequest, networks: Sequence[Network]
         "strength": network.strength,
         "precision": network.precision,
         # As asked for, not in pixels: a picture replaced in place has other pixels, and is done all the same.
-        "size": asdict(draft.size),
-        "format": draft.format,
+        "size": asdict(wanted.size),
+        "format": wanted.format,
         "depth": picture.depth,
         "quality": picture.quality,
         "metadata": picture.keep_metadata,

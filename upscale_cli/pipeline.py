@@ -10,14 +10,13 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
-from typing import Literal
 
 from upscale_cli.enlarge import Cost, Effort, Upscaler
 from upscale_cli.errors import DeviceLostError, InputError, UpscaleError
 from upscale_cli.lane import Clock, Lane, StoppedError
-from upscale_cli.media.encode import ImageSink
+from upscale_cli.media.files import PictureOptions, open_sink, open_source
 from upscale_cli.media.frame import Frame
-from upscale_cli.media.image import DEFAULT_MAX_PIXELS, ImageInfo, ImageSource
+from upscale_cli.media.image import ImageInfo
 from upscale_cli.media.metadata import Metadata
 from upscale_cli.media.paths import shown
 
@@ -35,18 +34,6 @@ class Job:
     height: int
     """Of the output, upright."""
     width: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PictureOptions:
-    """How pictures are read and written."""
-
-    depth: Literal["keep", "8", "16"] = "keep"
-    quality: int | None = None
-    max_pixels: int = DEFAULT_MAX_PIXELS
-    allow_truncated: bool = False
-    keep_metadata: bool = True
-    """False leaves only what the pixels mean (the colour profile) and how an animation loops."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,9 +264,7 @@ class _Run:
     def _read_job(self, work: _Work) -> None:
         options = self.options
         work.reading.start()
-        with ImageSource(
-            work.job.source, max_pixels=options.max_pixels, allow_truncated=options.allow_truncated
-        ) as source:
+        with open_source(work.job.source, options) as source:
             info = work.info = source.info
             size = info.height * info.width * (info.channels + info.alpha) * info.depth // 8
             frames, found = source.frames(), 0
@@ -343,14 +328,8 @@ class _Run:
     def _write_job(self, work: _Work, strips: Iterator[tuple[Frame, int]]) -> None:
         job, options = work.job, self.options
         work.writing.start()
-        with ImageSink(
-            job.target,
-            format=job.format,
-            metadata=work.metadata,
-            depth=options.depth,
-            quality=options.quality,
-            pages=work.info.frames if work.info else 1,
-        ) as sink:
+        assert work.info is not None  # a job that could not be opened has failed before it comes here
+        with open_sink(job.target, options, format=job.format, metadata=work.metadata, info=work.info) as sink:
             for strip, height in strips:
                 sink.write(strip, height=height)
             if work.error is not None:

@@ -1,0 +1,83 @@
+"""One input and what is to come of it, all but its name: the size, the format, and what that cannot hold.
+
+Reads headers. Refuses names, folders and what is done already, which `jobs` decides.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from upscale_cli.errors import InputError
+from upscale_cli.media.files import probe
+from upscale_cli.media.formats import EXTENSIONS, can_hold, size_fault
+from upscale_cli.media.image import ImageInfo
+from upscale_cli.media.paths import Found
+from upscale_cli.request import RunRequest, Size
+
+MOST_PIXELS = 2**31  # of an output; the arrays of larger ones overflow in more than one codec
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A picture whose output is decided but for its name."""
+
+    found: Found
+    info: ImageInfo
+    size: Size
+    """As asked for."""
+    height: int
+    width: int
+    factor: float
+    format: str
+    suffix: str
+    notes: tuple[str, ...] = ()
+    losses: tuple[str, ...] = ()
+
+
+def draft(found: Found, request: RunRequest, size: Size, single: Path | None) -> Draft:
+    """Read the header and decide size and format. InputError names what is wrong with the picture."""
+    info = probe(found.path, request.picture)
+    factor = size.factor(info.height, info.width)
+    height, width = (max(1, round(side * factor)) for side in (info.height, info.width))
+    if height * width > MOST_PIXELS:
+        raise InputError(f"its output of {width} x {height} is more than fits into memory. Use a smaller size.")
+    if request.in_place and found.path.is_symlink():
+        raise InputError("is a link; --in-place replaces real files only. Name the file it points to.")
+    plain = Draft(found, info, size, height, width, factor, info.format, found.path.suffix)
+    if ending := request.format or (single and ending_of(single)):
+        return _in_format(replace(plain, format=EXTENSIONS[ending], suffix=f".{ending}"), request)
+    reason = _objection(plain, request)
+    if reason is None and (request.in_place or EXTENSIONS.get(ending_of(found.path)) == info.format):
+        return plain
+    if reason is not None and request.in_place:
+        raise InputError(f"cannot stay {info.format}: {reason}. Leave out --in-place.")
+    for format in (info.format, "PNG", "TIFF"):
+        suffix = "." + next((ending for ending, name in EXTENSIONS.items() if name == format), "")
+        other = replace(plain, format=format, suffix=suffix)
+        if _objection(other, request) is None:
+            return replace(other, notes=(f"{reason}: written as {format}",) if reason else ())
+    raise InputError(f"its output of {width} x {height} fits no format. Use a smaller size.")
+
+
+def _in_format(draft: Draft, request: RunRequest) -> Draft:
+    """The draft in the format the user wants; InputError where that would lose frames or cannot hold the size."""
+    info = draft.info
+    fault = can_hold(draft.format, animated=info.animated, pages=info.frames)
+    if fault := fault or size_fault(draft.format, draft.width, draft.height):
+        raise InputError(fault)
+    loss = _objection(draft, request)
+    return replace(draft, losses=(loss,) if loss else ())
+
+
+def _objection(draft: Draft, request: RunRequest) -> str | None:
+    """Why the draft's format cannot hold all of the picture."""
+    info, format = draft.info, draft.format
+    if format not in EXTENSIONS.values():
+        return f"{format} is not written"
+    depth = info.depth if request.picture.depth == "keep" else int(request.picture.depth)
+    loss = can_hold(format, depth=depth, alpha=info.alpha, animated=info.animated, pages=info.frames)
+    return (loss and loss.split(";")[0]) or size_fault(format, draft.width, draft.height)
+
+
+def ending_of(path: Path) -> str:
+    """`png` of `a.PNG`."""
+    return path.suffix.lower().removeprefix(".")
