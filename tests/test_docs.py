@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import typer
+from clips import clip
 from PIL import Image
 
 from upscale_cli.manifest import Entry, shipped_manifest
@@ -269,6 +270,7 @@ def folder_of_examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
         photo.crop(box).save(folder / name)
     grey = np.asarray(photo.convert("L").crop((0, 0, 30, 20)), np.uint16) * 257
     Image.fromarray(grey).save(folder / "scan.tif")
+    clip(folder / "film.mp4", times=[0, 512, 1024])
     return folder
 
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from upscale_cli.errors import InputError
-from upscale_cli.media.files import probe
-from upscale_cli.media.formats import EXTENSIONS, can_hold, size_fault
+from upscale_cli.media.files import is_video, probe
+from upscale_cli.media.formats import CONTAINERS, EXTENSIONS, can_hold, size_fault
 from upscale_cli.media.image import ImageInfo
-from upscale_cli.media.paths import Found
+from upscale_cli.media.job import Job
+from upscale_cli.media.paths import Found, shown
 from upscale_cli.request import RunRequest, Size
 
 MOST_PIXELS = 2**31  # of an output; the arrays of larger ones overflow in more than one codec
@@ -43,7 +44,12 @@ def draft(found: Found, request: RunRequest, size: Size, single: Path | None) ->
     if request.in_place and found.path.is_symlink():
         raise InputError("is a link; --in-place replaces real files only. Name the file it points to.")
     plain = Draft(found, info, size, height, width, factor, info.format, found.path.suffix)
-    if ending := request.format or (single and ending_of(single)):
+    if is_video(found.path):
+        return _video(plain, request, single)
+    ending = request.format or (ending_of(single) if single else "")
+    if single and ending in CONTAINERS:
+        raise InputError(f"is a picture, which {shown(single.name)} is not for. Choose one of {', '.join(EXTENSIONS)}.")
+    if ending in EXTENSIONS:
         return _in_format(replace(plain, format=EXTENSIONS[ending], suffix=f".{ending}"), request)
     reason = _objection(plain, request)
     if reason is None and (request.in_place or EXTENSIONS.get(ending_of(found.path)) == info.format):
@@ -56,6 +62,28 @@ def draft(found: Found, request: RunRequest, size: Size, single: Path | None) ->
         if _objection(other, request) is None:
             return replace(other, notes=(f"{reason}: written as {format}",) if reason else ())
     raise InputError(f"its output of {width} x {height} fits no format. Use a smaller size.")
+
+
+def _video(plain: Draft, request: RunRequest, single: Path | None) -> Draft:
+    """The container that is asked for, or the source's own where it is written, or Matroska, which holds everything."""
+    from upscale_cli.media.video.container import VideoInfo
+    from upscale_cli.media.video.encoder import choose
+
+    info, path = plain.info, plain.found.path
+    ending = request.format or (ending_of(single) if single else "")
+    if single and ending not in CONTAINERS:
+        raise InputError(f"is a video, which {shown(single.name)} is not for. Choose one of {', '.join(CONTAINERS)}.")
+    if ending in CONTAINERS:
+        plain = replace(plain, format=CONTAINERS[ending], suffix=f".{ending}")
+    elif CONTAINERS.get(ending_of(path)) != info.format:
+        if request.in_place:
+            raise InputError(f"cannot stay {info.format}, which is not written. Leave out --in-place.")
+        plain = replace(
+            plain, format="MATROSKA", suffix=".mkv", notes=(f"{info.format} is not written: became MATROSKA",)
+        )
+    assert isinstance(info, VideoInfo)
+    encoding = choose(info, Job(path, path, plain.format, plain.height, plain.width), request.picture)
+    return replace(plain, losses=encoding.notes)
 
 
 def _in_format(draft: Draft, request: RunRequest) -> Draft:

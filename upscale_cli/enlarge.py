@@ -97,7 +97,7 @@ class Upscaler:
             for strip in self._color(color, height, width, dtype, progress):
                 done += len(strip)
                 cover = None if alpha is None else alpha.take(done - len(strip), done)
-                yield Frame(color=strip, alpha=cover, seconds=frame.seconds)
+                yield replace(frame, color=strip, alpha=cover)
         except MemoryError as error:
             raise OutOfMemoryError(
                 f"This machine has no memory for a picture of {width} x {height}. Use a smaller --scale."

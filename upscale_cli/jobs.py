@@ -15,11 +15,12 @@ from typing import Literal
 
 from upscale_cli.drafts import Draft, draft, ending_of
 from upscale_cli.errors import InputError, OutputError, UsageError
-from upscale_cli.journal import Journal, results_in
-from upscale_cli.media.formats import EXTENSIONS
+from upscale_cli.journal import Journal, Stamp, results_in
+from upscale_cli.media.formats import CONTAINERS, EXTENSIONS
 from upscale_cli.media.image import ImageInfo
 from upscale_cli.media.paths import (
     PICTURE_SUFFIXES,
+    VIDEO_SUFFIXES,
     Listing,
     choose_targets,
     fill_template,
@@ -33,7 +34,9 @@ from upscale_cli.request import DEFAULT_NAME, RunRequest, Size
 
 State = Literal["todo", "done", "skipped", "failed"]
 
-BYTES_PER_BYTE = {"JPEG": 0.15, "WEBP": 0.1, "AVIF": 0.1, "PNG": 0.7, "TIFF": 0.8}
+BYTES_PER_BYTE = {"JPEG": 0.15, "WEBP": 0.1, "AVIF": 0.1, "PNG": 0.7, "TIFF": 0.8} | dict.fromkeys(
+    CONTAINERS.values(), 0.03
+)
 """Of pixels, about, when written as a file; a photograph at usual quality."""
 
 
@@ -109,6 +112,14 @@ def plan(request: RunRequest, *, progress: Callable[[int, int], None] | None = N
         if progress:
             progress(count, len(listing.pictures))
     drafts = [entry for entry in entries if isinstance(entry, Draft)]
+    if (
+        drafts
+        and request.format
+        and EXTENSIONS.get(request.format, CONTAINERS.get(request.format)) not in {entry.format for entry in drafts}
+    ):
+        raise UsageError(
+            f"--format {request.format} is for none of these inputs. Videos become one of {', '.join(CONTAINERS)}."
+        )
     settled = iter(_settle(drafts, request, networks, single))
     items = [next(settled) if isinstance(entry, Draft) else entry for entry in entries]
     items += [
@@ -150,14 +161,15 @@ def _single_output(request: RunRequest, pictures: int) -> Path | None:
     if output is None or output.is_dir():
         return None
     ending = ending_of(output)
-    if ending not in EXTENSIONS:
-        if output.suffix.lower() in PICTURE_SUFFIXES:
-            known = ", ".join(EXTENSIONS)
+    if ending not in EXTENSIONS | CONTAINERS:
+        if output.suffix.lower() in PICTURE_SUFFIXES | VIDEO_SUFFIXES:
+            known = ", ".join(EXTENSIONS | CONTAINERS)
             raise UsageError(f"{shown(output)}: {ending} cannot be written. Choose one of {known}, or a folder.")
         return None
     if pictures != 1:
         raise UsageError(f"{shown(output)} is one file, but there are {pictures} pictures. Give -o a folder.")
-    if request.format is not None and EXTENSIONS[request.format] != EXTENSIONS[ending]:
+    formats = EXTENSIONS | CONTAINERS
+    if request.format is not None and formats[request.format] != formats[ending]:
         raise UsageError(f"{shown(output)} is no {request.format} file. Leave out --format, or give -o a folder.")
     if request.name != DEFAULT_NAME:
         raise UsageError(f"{shown(output)} and --name both name the output. Leave one out.")
@@ -228,7 +240,9 @@ def _settle(
         stages = tuple(natives[scale] for scale in plan_stages(wanted.factor, natives))
         renamed = path != target(index, "")
         note = (f"another picture has the same name: written as {shown(path.name)}",) if renamed else ()
-        job = Job(source, path, wanted.format, wanted.height, wanted.width)
+        settings = _fingerprint(wanted, request, networks)
+        key = _of_source(settings, source) if wanted.format in CONTAINERS.values() else ""
+        job = Job(source, path, wanted.format, wanted.height, wanted.width, key)
         items.append(
             Item(
                 source,
@@ -238,7 +252,7 @@ def _settle(
                 job=job,
                 stages=stages,
                 folder=path.parent if request.output is None or single else request.output,
-                settings=_fingerprint(wanted, request, networks),
+                settings=settings,
                 losses=wanted.losses,
             )
         )
@@ -259,7 +273,18 @@ def _fingerprint(wanted: Draft, request: RunRequest, networks: Sequence[Network]
         "quality": picture.quality,
         "metadata": picture.keep_metadata,
     }
+    if wanted.format in CONTAINERS.values():
+        settings["video"] = asdict(picture.video)
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _of_source(settings: str, source: Path) -> str:
+    """What the parts of a video are good for: these settings, and the source as it is."""
+    try:
+        stamp = Stamp.of(source)
+    except OSError:
+        return settings  # it is gone, which reading it will tell
+    return f"{settings} {stamp.size} {stamp.mtime_ns}"
 
 
 def _decide(item: Item, job: Job, journal: Journal, request: RunRequest, inputs: Collection[tuple[int, int]]) -> Item:

@@ -14,26 +14,14 @@ from threading import Thread
 from upscale_cli.enlarge import Cost, Effort, Upscaler
 from upscale_cli.errors import DeviceLostError, InputError, UpscaleError
 from upscale_cli.lane import Clock, Lane, StoppedError
-from upscale_cli.media.files import PictureOptions, open_sink, open_source
+from upscale_cli.media.files import made_already, open_sink, open_source
 from upscale_cli.media.frame import Frame
 from upscale_cli.media.image import ImageInfo
+from upscale_cli.media.job import Job, PictureOptions
 from upscale_cli.media.metadata import Metadata
 from upscale_cli.media.paths import shown
 
 __all__ = ["Cost", "Effort", "Event", "Job", "JobResult", "PictureOptions", "Upscaler", "process"]
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One picture to make."""
-
-    source: Path
-    target: Path
-    format: str
-    """Pillow's name, `PNG`."""
-    height: int
-    """Of the output, upright."""
-    width: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +48,8 @@ class JobResult:
     writing_seconds: float = 0.0
     device_lost: bool = False
     """It failed because the device takes no more work."""
+    missing: str = ""
+    """What the source promised and did not hold; what there is of it was made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +60,10 @@ class Event:
     fraction: float
     """Of this job's enlargement, 0 to 1."""
     finished: JobResult | None = None
+    frames: int = 0
+    """Of a video, made so far."""
+    bytes: int = 0
+    """Of a video, written so far."""
 
 
 def process(
@@ -107,6 +101,9 @@ class _Work:
     sink_notes: tuple[str, ...] = ()
     effort: Effort = field(default_factory=Effort)
     frames: int = 0
+    """Done, those that an earlier run made included."""
+    bytes: int = 0
+    missing: str = ""
     in_pixels: int = 0
     out_pixels: int = 0
     error: Exception | None = None
@@ -131,6 +128,7 @@ class _Work:
             reading_seconds=self.reading.seconds,
             writing_seconds=self.writing.seconds,
             device_lost=isinstance(self.error, DeviceLostError),
+            missing=self.missing,
         )
 
 
@@ -224,7 +222,8 @@ class _Run:
         assert info is not None  # a frame comes after its header
 
         def tick(done: int, total: int) -> None:
-            self.progress(Event(work.index, (work.frames + done / total) / max(info.frames, work.frames + 1)))
+            fraction = (work.frames + done / total) / max(info.frames, work.frames + 1)
+            self.progress(Event(work.index, fraction, frames=work.frames, bytes=work.bytes))
 
         # Pages of one file may differ in size; each is enlarged as much as the first.
         height = max(1, round(frame.height * job.height / info.height))
@@ -264,18 +263,20 @@ class _Run:
     def _read_job(self, work: _Work) -> None:
         options = self.options
         work.reading.start()
-        with open_source(work.job.source, options) as source:
+        skip = made_already(work.job)
+        with open_source(work.job.source, options, skip=skip) as source:
             info = work.info = source.info
             size = info.height * info.width * (info.channels + info.alpha) * info.depth // 8
             frames, found = source.frames(), 0
+            work.frames = skip
             # By the header's count: asking for one more would keep the source and its pixels until there is room.
-            while work.error is None and found < info.frames:
+            while work.error is None and (found < info.frames or not info.counted):
                 work.reading.stop()
                 self.sources.reserve(size)
                 work.reading.start()
                 try:
                     frame = next(frames, None)
-                    if frame is None:
+                    if frame is None and info.counted:
                         raise InputError(
                             f"{shown(work.job.source)}: holds {found} of the {info.frames} pictures it promises."
                         )
@@ -284,10 +285,14 @@ class _Run:
                 except BaseException:
                     self.sources.release(size)  # or the place would be taken for ever
                     raise
+                if frame is None:
+                    self.sources.release(size)
+                    break
                 found += 1
                 self.sources.put(_Item(work, frame, size))
                 del frame
             work.source_notes = tuple(source.notes)
+            work.missing = source.missing
         work.reading.stop()
 
     def _write(self) -> None:
@@ -329,9 +334,10 @@ class _Run:
         job, options = work.job, self.options
         work.writing.start()
         assert work.info is not None  # a job that could not be opened has failed before it comes here
-        with open_sink(job.target, options, format=job.format, metadata=work.metadata, info=work.info) as sink:
+        with open_sink(job, options, metadata=work.metadata, info=work.info) as sink:
             for strip, height in strips:
                 sink.write(strip, height=height)
+                work.bytes = sink.bytes
             if work.error is not None:
                 raise work.error  # it failed further up: the sink must not take its final name
         work.writing.stop()

@@ -11,7 +11,7 @@ from typing import Literal
 
 from upscale_cli.errors import UsageError
 from upscale_cli.manifest import DEFAULT_MODEL
-from upscale_cli.media.formats import EXTENSIONS
+from upscale_cli.media.formats import CONTAINERS, EXTENSIONS
 from upscale_cli.media.paths import CollisionRule, check_template
 from upscale_cli.networks import Combination
 from upscale_cli.pipeline import PictureOptions
@@ -121,8 +121,9 @@ class RunRequest:
 
     def __post_init__(self) -> None:
         check_template(self.name)
-        if self.format is not None and self.format not in EXTENSIONS:
-            raise UsageError(f"--format {self.format!r} cannot be written. Choose one of {', '.join(EXTENSIONS)}.")
+        if self.format is not None and self.format not in EXTENSIONS | CONTAINERS:
+            known = ", ".join(EXTENSIONS | CONTAINERS)
+            raise UsageError(f"--format {self.format!r} cannot be written. Choose one of {known}.")
         if self.in_place and (self.output or self.format or self.name != DEFAULT_NAME):
             raise UsageError(
                 "--in-place keeps every picture's name and format: leave out --output, --name and --format."

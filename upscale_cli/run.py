@@ -55,6 +55,8 @@ class FileReport:
     backend: str = ""
     """What ran the network: `torch`, `openvino`."""
     retries: int = 0
+    missing: str = ""
+    """What the source promised and did not hold; the output has what there was."""
 
     @property
     def out_pixels(self) -> int:
@@ -71,8 +73,8 @@ class RunReport:
 
     @property
     def exit_code(self) -> int:
-        """0 when nothing failed and nothing was left, else 1."""
-        return int(any(file.state in ("failed", "left") for file in self.files))
+        """0 when nothing failed, nothing was left and nothing was missing, else 1."""
+        return int(any(file.state in ("failed", "left") or file.missing for file in self.files))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,10 @@ class News:
     source: Path | None = None
     fraction: float = 0.0
     """Of `source`, 0 to 1."""
+    frames: int = 0
+    """Of `source`, where it is a video, made so far."""
+    bytes: int = 0
+    """Written of it so far."""
     finished: FileReport | None = None
     waiting_for: Path | None = None
     opening: str = ""
@@ -249,7 +255,8 @@ def _make(
     def hear(message: Event | Opened | Ended) -> None:
         match message:
             case Event():
-                tell(News(source=items[message.job_index].source, fraction=message.fraction))
+                source = items[message.job_index].source
+                tell(News(source, message.fraction, message.frames, message.bytes))
             case Opened() if message not in opened:
                 opened.add(message)
                 tell(News(picked=message.engine, remark=message.remark))
@@ -311,6 +318,7 @@ def _reported(item: Item, result: JobResult) -> FileReport:
         precision=result.precision,
         backend=result.backend,
         retries=result.retries,
+        missing=result.missing,
     )
 
 

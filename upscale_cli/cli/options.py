@@ -26,9 +26,10 @@ ALIASES = {
 Precision = Literal["auto", "fp32", "fp16", "bf16", "int8"]
 Backend = Literal["auto", "torch", "openvino"]
 Depth = Literal["keep", "8", "16"]
+Codec = Literal["auto", "h264", "hevc", "av1", "ffv1", "prores"]
 Collision = Literal["rename", "skip", "error"]
 
-_INPUT, _SIZE, _OUTPUT, _NETWORK, _SCREEN = "Input", "Size", "Output", "Network", "Report"
+_INPUT, _SIZE, _OUTPUT, _VIDEO, _NETWORK, _SCREEN = "Input", "Size", "Output", "Video", "Network", "Report"
 
 
 class CommandWithAliases(TyperCommand):
@@ -67,7 +68,9 @@ def _models(incomplete: str) -> list[str]:
 
 PathsArg = Annotated[
     list[str],
-    typer.Argument(metavar="PATH", help="Pictures, folders, or patterns such as 'photos/*.jpg'; - is standard input."),
+    typer.Argument(
+        metavar="PATH", help="Pictures, videos, folders, or patterns such as 'photos/*.jpg'; - is standard input."
+    ),
 ]
 OutputOpt = Annotated[
     Path | None,
@@ -75,7 +78,7 @@ OutputOpt = Annotated[
         "-o",
         "--output",
         metavar="OUT",
-        help="A folder, or for one picture a file, or - for standard output. Without it: beside the picture.",
+        help="A folder, or for one input a file, or - for standard output. Without it: beside the input.",
         rich_help_panel=_OUTPUT,
     ),
 ]
@@ -174,7 +177,7 @@ FormatOpt = Annotated[
     typer.Option(
         "-f",
         "--format",
-        help="jpg, png, tif, webp, avif, bmp, gif; the picture's own unless given.",
+        help="jpg, png, tif, webp, avif, bmp, gif; mp4, mov, mkv, webm for videos; the input's own unless given.",
         rich_help_panel=_OUTPUT,
     ),
 ]
@@ -232,6 +235,32 @@ MaxPixelsOpt = Annotated[
 TruncatedOpt = Annotated[
     bool,
     typer.Option("--allow-truncated", help="Salvage what a truncated file holds.", rich_help_panel=_INPUT),
+]
+CodecOpt = Annotated[
+    Codec,
+    typer.Option("--codec", help="auto: h264, hevc for more than 8 bits, av1 in webm.", rich_help_panel=_VIDEO),
+]
+CrfOpt = Annotated[
+    float | None,
+    typer.Option("--crf", help="Quality, lower is better; looks lossless unless given.", rich_help_panel=_VIDEO),
+]
+PresetOpt = Annotated[
+    str | None, typer.Option("--preset", help="Of the encoder: slow, veryfast, 6.", rich_help_panel=_VIDEO)
+]
+PixFmtOpt = Annotated[
+    str | None,
+    typer.Option("--pix-fmt", help="FFmpeg's name; nearest to the source unless given.", rich_help_panel=_VIDEO),
+]
+EncoderOpt = Annotated[
+    list[str] | None,
+    typer.Option("-e", "--encoder-option", metavar="KEY=VALUE", help="For the encoder itself.", rich_help_panel=_VIDEO),
+]
+DeinterlaceOpt = Annotated[
+    bool, typer.Option("--no-deinterlace", help="Refuse interlaced videos.", rich_help_panel=_VIDEO)
+]
+PartFramesOpt = Annotated[
+    int | None,
+    typer.Option("--part-frames", metavar="N", help="Frames a part, the most a kill costs.", rich_help_panel=_VIDEO),
 ]
 DryRunOpt = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.", rich_help_panel=_SCREEN)]
 JsonOpt = Annotated[bool, typer.Option("--json", help="Print JSON.", rich_help_panel=_SCREEN)]

@@ -39,6 +39,13 @@ def run(  # one parameter an option
     in_place: opt.InPlaceOpt = False,
     shard: opt.ShardOpt = None,
     strip_metadata: opt.StripOpt = False,
+    codec: opt.CodecOpt = "auto",
+    crf: opt.CrfOpt = None,
+    preset: opt.PresetOpt = None,
+    pix_fmt: opt.PixFmtOpt = None,
+    encoder_option: opt.EncoderOpt = None,
+    no_deinterlace: opt.DeinterlaceOpt = False,
+    part_frames: opt.PartFramesOpt = None,
     model: opt.ModelOpt = None,
     ensemble: opt.EnsembleOpt = None,
     interpolate: opt.InterpolateOpt = None,
@@ -56,12 +63,13 @@ def run(  # one parameter an option
     yes: opt.YesOpt = False,
     verbose: opt.VerboseOpt = False,
 ) -> None:
-    """Make pictures larger. The word `run` may be left out.
+    """Make pictures and videos larger. The word `run` may be left out.
 
     Example: `upscale photos/ -o out -s 4`
     """
     _check_for_command(ctx, paths)
     from upscale_cli.media.image import DEFAULT_MAX_PIXELS
+    from upscale_cli.media.video.options import VideoOptions
     from upscale_cli.networks import combine
     from upscale_cli.pipeline import PictureOptions
     from upscale_cli.request import NetworkOptions, RunRequest, Shard, Size
@@ -88,6 +96,15 @@ def run(  # one parameter an option
                 max_pixels=DEFAULT_MAX_PIXELS if max_pixels is None else max_pixels,
                 allow_truncated=allow_truncated,
                 keep_metadata=not strip_metadata,
+                video=VideoOptions(
+                    codec=codec,
+                    crf=crf,
+                    preset=preset,
+                    pix_fmt=pix_fmt,
+                    encoder=tuple(encoder_option or ()),
+                    deinterlace=not no_deinterlace,
+                    part_frames=part_frames,
+                ),
             ),
             format=_format(format),
             name=name,

@@ -8,7 +8,6 @@ beyond a format's limit.
 import io
 import math
 import os
-import secrets
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +22,7 @@ from upscale_cli.media import png
 from upscale_cli.media.formats import ANIMATED, DEEP, HELD, OPAQUE, can_hold, size_fault
 from upscale_cli.media.frame import Canvas, Frame
 from upscale_cli.media.metadata import Metadata, icc_fault, icc_space
-from upscale_cli.media.paths import shown
+from upscale_cli.media.paths import shown, temporary
 from upscale_cli.media.pixels import on_white, to_depth
 
 if TYPE_CHECKING:
@@ -59,6 +58,7 @@ class ImageSink:
         pages: int = 1,
     ):
         self.path = path
+        self.bytes = 0
         self.notes: list[str] = []
         self._format = format
         self._metadata = metadata
@@ -76,14 +76,13 @@ class ImageSink:
         self._tiff: tiff.PageWriter | None = None
 
     def __enter__(self) -> Self:
-        # 59 characters are at most 236 bytes, so the name stays below the 255 that file systems allow
-        temporary = self.path.parent / f".{self.path.name[:59]}.{secrets.token_hex(4)}.part"
+        made = temporary(self.path)
         try:
             # "x" and the user's own umask; tempfile would make the final file private
-            self._file = temporary.open("x+b")
+            self._file = made.open("x+b")
         except OSError as error:
             raise self._fault(error) from error
-        self._temporary = temporary
+        self._temporary = made
         return self
 
     def __exit__(

@@ -1,28 +1,20 @@
 """A file as a source of frames or as a sink for them, whichever kind it is. Tells the kinds apart, decodes none."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Protocol, Self
+from typing import Protocol, Self
 
+from upscale_cli.media import sniff
 from upscale_cli.media.encode import ImageSink
+from upscale_cli.media.formats import CONTAINERS
 from upscale_cli.media.frame import Frame
-from upscale_cli.media.image import DEFAULT_MAX_PIXELS, ImageInfo, ImageSource
+from upscale_cli.media.image import ImageInfo, ImageSource
 from upscale_cli.media.image import probe as probe_image
+from upscale_cli.media.job import Job, PictureOptions
 from upscale_cli.media.metadata import Metadata
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PictureOptions:
-    """How pictures are read and written."""
-
-    depth: Literal["keep", "8", "16"] = "keep"
-    quality: int | None = None
-    max_pixels: int = DEFAULT_MAX_PIXELS
-    allow_truncated: bool = False
-    keep_metadata: bool = True
-    """False leaves only what the pixels mean (the colour profile) and how an animation loops."""
+from upscale_cli.media.paths import PICTURE_SUFFIXES, VIDEO_SUFFIXES
+from upscale_cli.media.video.parts import Parts
 
 
 class _Open(Protocol):
@@ -41,7 +33,11 @@ class _Open(Protocol):
 class Source(_Open, Protocol):
     """An open file of frames; `info` is there at once, `metadata` is complete after a frame was read."""
 
-    info: ImageInfo
+    missing: str
+    """What the file promised and did not hold, where what there is was given all the same; complete at the end."""
+
+    @property
+    def info(self) -> ImageInfo: ...
 
     @property
     def metadata(self) -> Metadata: ...
@@ -52,21 +48,60 @@ class Source(_Open, Protocol):
 class Sink(_Open, Protocol):
     """A file in the making, which takes its name when the block ends well."""
 
+    bytes: int
+    """Written so far, where that can be told."""
+
     def write(self, frame: Frame, *, height: int | None = None) -> None: ...
+
+
+def is_video(path: Path) -> bool:
+    """By its name, and where that says neither picture nor video, by its first bytes."""
+    suffix = path.suffix.lower()
+    if suffix in VIDEO_SUFFIXES | PICTURE_SUFFIXES:
+        return suffix in VIDEO_SUFFIXES
+    try:
+        with path.open("rb") as file:
+            return sniff.is_video(file.read(4096))
+    except OSError:
+        return False  # what is wrong with it is said where it is opened
 
 
 def probe(path: Path, options: PictureOptions) -> ImageInfo:
     """What the file holds, from its header. Raises InputError for what cannot be read."""
+    if is_video(path):
+        from upscale_cli.media.video.container import probe as probe_video
+
+        return probe_video(path, max_pixels=options.max_pixels)
     return probe_image(path, max_pixels=options.max_pixels, allow_truncated=options.allow_truncated)
 
 
-def open_source(path: Path, options: PictureOptions) -> Source:
-    """The frames of a file. Raises InputError."""
+def open_source(path: Path, options: PictureOptions, *, skip: int = 0) -> Source:
+    """The frames of a file, without the first `skip` of a video. Raises InputError."""
+    if is_video(path):
+        from upscale_cli.media.video.source import VideoSource
+
+        return VideoSource(path, max_pixels=options.max_pixels, deinterlace=options.video.deinterlace, skip=skip)
     return ImageSource(path, max_pixels=options.max_pixels, allow_truncated=options.allow_truncated)
 
 
-def open_sink(path: Path, options: PictureOptions, *, format: str, metadata: Metadata, info: ImageInfo) -> Sink:
+def made_already(job: Job) -> int:
+    """Frames of a video that an earlier run has left, to go on after; 0 for a picture, which has no key."""
+    return Parts(job.target, job.key).count() if job.key else 0
+
+
+def open_sink(job: Job, options: PictureOptions, *, metadata: Metadata, info: ImageInfo) -> Sink:
     """Where the frames of a source with this `info` go. Raises OutputError."""
+    if job.format in CONTAINERS.values():
+        from upscale_cli.media.video.container import VideoInfo
+        from upscale_cli.media.video.sink import VideoSink
+
+        assert isinstance(info, VideoInfo)
+        return VideoSink(job, options, info)
     return ImageSink(
-        path, format=format, metadata=metadata, depth=options.depth, quality=options.quality, pages=info.frames
+        job.target,
+        format=job.format,
+        metadata=metadata,
+        depth=options.depth,
+        quality=options.quality,
+        pages=info.frames,
     )

@@ -1,4 +1,4 @@
-"""What each picture format can hold: bit depth, alpha, frames, pages, sizes and metadata. Opens no file."""
+"""Formats by their endings, and what each of a picture can hold: depth, alpha, frames, pages, sizes, metadata."""
 
 EXTENSIONS = {
     "jpg": "JPEG",
@@ -11,6 +11,8 @@ EXTENSIONS = {
     "bmp": "BMP",
     "gif": "GIF",
 }
+CONTAINERS = {"mp4": "MP4", "m4v": "MP4", "mov": "MOV", "mkv": "MATROSKA", "webm": "WEBM"}
+"""Of videos, by their endings; others are read and not written."""
 DEEP = {"PNG", "TIFF"}
 OPAQUE = {"JPEG", "BMP"}
 ANIMATED = {"PNG", "WEBP", "AVIF", "GIF"}

@@ -1,6 +1,6 @@
 """Frame: one upright picture in memory, or a strip of one. Knows no file, no format and no network."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -10,13 +10,15 @@ class Frame:
     """Pixels as they travel from a source to a sink.
 
     `color` is H x W x C, C = 3 (RGB) or 1 (grey), uint8 or uint16: the dtype is the bit depth. `alpha` is H x W of the
-    same dtype, straight (not premultiplied), or None. `seconds` is how long an animation shows the frame. Raises
-    ValueError for anything else.
+    same dtype, straight (not premultiplied), or None. `seconds` is how long an animation shows the frame; `pts` and
+    `ticks` are when and how long a video does, in its time base. Raises ValueError for anything else.
     """
 
     color: np.ndarray
     alpha: np.ndarray | None = None
     seconds: float | None = None
+    pts: int | None = None
+    ticks: int = 0
 
     def __post_init__(self) -> None:
         if self.color.ndim != 3 or self.color.shape[2] not in (1, 3) or self.color.dtype not in (np.uint8, np.uint16):
@@ -59,7 +61,7 @@ class Canvas:
             return strip
         if self._frame is None:
             alpha = None if strip.alpha is None else self._room(strip.alpha)
-            self._frame = Frame(self._room(strip.color), alpha, strip.seconds)
+            self._frame = replace(strip, color=self._room(strip.color), alpha=alpha)
         rows = slice(self._done, self._done + strip.height)
         self._frame.color[rows] = strip.color
         if self._frame.alpha is not None:

@@ -50,6 +50,11 @@ class ImageInfo:
     animated: bool
     notes: tuple[str, ...] = ()
 
+    @property
+    def counted(self) -> bool:
+        """Whether `frames` is their number and no estimate."""
+        return True
+
 
 def probe(path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS, allow_truncated: bool = False) -> ImageInfo:
     """What the picture is, from its header alone. Raises InputError for what is no picture of an allowed kind."""
@@ -66,6 +71,7 @@ class ImageSource:
 
     def __init__(self, path: Path, *, max_pixels: int = DEFAULT_MAX_PIXELS, allow_truncated: bool = False):
         self.path = path
+        self.missing = ""
         self.notes: list[str] = []
         self._guard = Guard(path, max_pixels=max_pixels)
         self._allow_truncated = allow_truncated

@@ -7,6 +7,7 @@ Opens no picture and writes nothing.
 import glob
 import hashlib
 import os
+import secrets
 import stat
 import string
 import unicodedata
@@ -23,6 +24,12 @@ PICTURE_SUFFIXES = frozenset(
     | {".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".jxl", ".jp2", ".exr", ".hdr"}
 )
 """Files in a folder with these endings are taken for pictures; what they really are is decided by their content."""
+
+VIDEO_SUFFIXES = frozenset(
+    {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".vob", ".wmv", ".flv"}
+    | {".3gp", ".3g2", ".ogv", ".mxf", ".nut", ".y4m", ".asf", ".f4v"}
+)
+"""The same for videos."""
 
 RAW_SUFFIXES = frozenset((".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw"))
 """Known, so that they are not passed over without a word."""
@@ -155,7 +162,7 @@ class _Walk:
         suffix = found.path.suffix.lower()
         # Not resolved: a link is a picture under its own name.
         absolute = os.path.abspath(found.path)  # noqa: PTH100
-        if absolute in self._files or not (found.named or suffix in PICTURE_SUFFIXES | RAW_SUFFIXES):
+        if absolute in self._files or not (found.named or suffix in PICTURE_SUFFIXES | VIDEO_SUFFIXES | RAW_SUFFIXES):
             return
         if not found.named and self._made and os.path.realpath(found.path) in self._made:
             self.results += 1
@@ -206,7 +213,7 @@ def check_template(template: str) -> None:
         raise UsageError(f"--name {template!r} is not a template: {error}. Use {known}.") from error
     if not sample.strip(". ") or "/" in sample or os.sep in sample or "\0" in sample:
         raise UsageError(f"--name {template!r} does not make a file name. Folders are chosen with -o.")
-    if Path(template).suffix.lower() in PICTURE_SUFFIXES:
+    if Path(template).suffix.lower() in PICTURE_SUFFIXES | VIDEO_SUFFIXES:
         raise UsageError(f"--name {template!r} ends in a format. Leave it out, and choose the format with -f.")
 
 
@@ -223,6 +230,12 @@ def shorten(stem: str, suffix: str, *, limit: int = NAME_BYTES) -> str:
     while len(os.fsencode(stem + mark)) > limit:
         stem = stem[:-1]
     return stem + mark
+
+
+def temporary(target: Path) -> Path:
+    """A hidden name beside the target for what is not whole yet; journal.py knows such names."""
+    # 59 characters are at most 236 bytes, so the name stays below the 255 that file systems allow
+    return target.parent / f".{target.name[:59]}.{secrets.token_hex(4)}.part"
 
 
 def choose_targets(

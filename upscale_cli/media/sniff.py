@@ -25,6 +25,7 @@ _STARTS = (
     (b"\xd7\xcd\xc6\x9a", "a Windows metafile", _NEVER),
     (b"\x01\0\0\0\x6c\0\0\0", "a Windows metafile", _NEVER),
 )
+_CONTAINERS = (b"\x1aE\xdf\xa3", b"FLV\x01", b"OggS", b"0&\xb2u\x8ef\xcf\x11", b"\0\0\x01\xba", b"YUV4MPEG2")
 _BOXES = {b"ftyp", b"meta", b"mdat", b"moov", b"free", b"skip", b"uuid"}
 _BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 # RAW files that look like TIFF inside: decoding them as such would give the thumbnail
@@ -75,6 +76,13 @@ def refusal(head: bytes, suffix: str) -> str | None:
     if b"<svg" in head[:1024]:
         return _NEVER.format("an SVG drawing")
     return None
+
+
+def is_video(head: bytes) -> bool:
+    """Whether these are the first bytes of a container of videos."""
+    if head[4:8] == b"ftyp":
+        return (refusal(head, "") or "").startswith("is a video")
+    return head.startswith(_CONTAINERS) or (head[:4] == b"RIFF" and head[8:12] == b"AVI ")
 
 
 def check(file: BinaryIO) -> None:

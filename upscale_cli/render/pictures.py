@@ -1,6 +1,7 @@
 """The main command on the screen: what is under way, a line a picture, the plan, the summary, and their JSON."""
 
 import json
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -68,6 +69,8 @@ class RunDisplay:
         self._as_json = as_json
         self._verbose = verbose
         self._sizes = {item.source: _megapixels(item) for item in plan.having("todo")}
+        self._frames = {item.source: item.info.frames for item in plan.having("todo") if item.info}
+        self._begun: dict[Path, tuple[float, int]] = {}
         self._tally = dict.fromkeys(STATES, 0)
         self._total = len(self._sizes)
         self._console = screen.errors()
@@ -128,7 +131,18 @@ class RunDisplay:
         elif news.source is not None:
             self._under_way[news.source] = self._sizes.get(news.source, 0.0) * news.fraction
             completed = self._megapixels + sum(self._under_way.values())
-            self._progress.update(self._task, completed=completed, description=shown(news.source.name))
+            self._progress.update(self._task, completed=completed, description=self._described(news))
+
+    def _described(self, news: "News") -> str:
+        """What is under way; of a video how far, how fast, and how large it is so far."""
+        assert news.source is not None
+        name = shown(news.source.name)
+        if not news.frames:
+            return name
+        since, first = self._begun.setdefault(news.source, (time.monotonic(), news.frames))
+        seconds = time.monotonic() - since
+        pace = f", {(news.frames - first) / seconds:.1f} frames/s" if news.frames > first and seconds else ""
+        return f"{name}: {news.frames} of {self._frames[news.source]} frames{pace}, {screen.in_bytes(news.bytes)}"
 
     def _finished(self, file: "FileReport") -> None:
         self._tally[file.state] += 1
@@ -142,6 +156,8 @@ class RunDisplay:
             self._console.print(Text.assemble(("failed: ", "bold red"), _failure(file)))
         elif not self._as_json and (file.state not in ("done", "left") or self._verbose):
             self._lines.print(Text(_line(file, verbose=self._verbose)))
+        if file.missing:
+            self._console.print(Text.assemble(("incomplete: ", "bold red"), f"{shown(file.source)}: {file.missing}"))
 
     def _count(self) -> str:
         return f"{self._tally['made']}/{self._total}"

@@ -1,0 +1,36 @@
+"""One file to make of another, and how: what sources, sinks and everything between are told. Opens nothing."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from upscale_cli.media.image import DEFAULT_MAX_PIXELS
+from upscale_cli.media.video.options import VideoOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One picture to make, or one video."""
+
+    source: Path
+    target: Path
+    format: str
+    """Pillow's name, or a container's: `PNG`, `MP4`."""
+    height: int
+    """Of the output, upright."""
+    width: int
+    key: str = ""
+    """What an unfinished video is known by: all that decides it; empty for a picture."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PictureOptions:
+    """How pictures and videos are read and written."""
+
+    depth: Literal["keep", "8", "16"] = "keep"
+    quality: int | None = None
+    max_pixels: int = DEFAULT_MAX_PIXELS
+    allow_truncated: bool = False
+    keep_metadata: bool = True
+    """False leaves only what the pixels mean (the colour profile) and how an animation loops."""
+    video: VideoOptions = field(default_factory=VideoOptions)

@@ -1,0 +1,1 @@
+"""Videos: frames out of a container and into another, everything beside the frames carried over, part by part."""

@@ -1,0 +1,86 @@
+"""The parts of a film and the other streams of its source, joined into one file without encoding anything again."""
+
+import heapq
+import itertools
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Stream
+
+from upscale_cli.media.video.container import opened
+from upscale_cli.media.video.encoder import Encoding, add_to
+from upscale_cli.media.video.parts import Parts, decoding_times
+from upscale_cli.media.video.streams import Others, carry_tags, tags
+
+_MP4_TAGS = re.compile(
+    "title|artist|album|album_artist|comment|composer|copyright|date|description|genre|grouping|lyrics|synopsis|show"
+    "|episode_id|network|track|creation_time",
+    re.IGNORECASE,
+)
+"""What MP4 has a place for without being asked."""
+_MILLISECONDS = ("matroska", "webm")
+
+
+def join(parts: Parts, encoding: Encoding, made: Path, *, keep_tags: bool) -> list[str]:
+    """Write the file, with the tags of the source or without; in a line each what else of the source has no place.
+
+    Raises OSError or FFmpegError where it cannot be written, ValueError where the parts do not belong together.
+    """
+    info, muxer = encoding.info, encoding.muxer
+    with opened(info.path) as source, av.open(f"file:{made}", "w", format=muxer, options=_told(source, encoding)) as to:
+        others = Others(source, to, info.stream, lambda: add_to(to, encoding))
+        to.set_chapters(source.chapters())
+        if keep_tags:
+            carry_tags(source, to)
+        for packet in heapq.merge(_film(parts, encoding, others.film), others.packets(), key=_seconds):
+            to.mux_one(packet)
+    return others.notes + _rounded(parts, encoding)
+
+
+def _told(source: InputContainer, encoding: Encoding) -> dict[str, str]:
+    """What the muxer is told so that nothing shifts and no tag is lost."""
+    options = {"avoid_negative_ts": "disabled"}
+    if encoding.muxer in _MILLISECONDS:
+        return options
+    if encoding.info.time_base.numerator == 1:
+        # Edit lists, which say when a stream begins, would count milliseconds.
+        options["movie_timescale"] = str(encoding.info.time_base.denominator)
+    if not all(map(_MP4_TAGS.fullmatch, tags(source.metadata))):
+        options["movflags"] = "use_metadata_tags"
+    return options
+
+
+def _film(parts: Parts, encoding: Encoding, stream: Stream) -> Iterator[Packet]:
+    times = [time for part in parts.whole() for time in part.times]
+    decoded = iter(decoding_times(times, strict=encoding.muxer not in _MILLISECONDS))
+    shown = sorted(times)
+    until = dict(itertools.pairwise(shown))
+    headers = {part.headers for part in parts.whole()}
+    if headers != {(stream.codec_context.extradata or b"").hex()}:
+        raise ValueError("its parts were made by different encoders. --overwrite makes all of it again")
+    for part in parts.whole():
+        for time, key, payload in zip(part.times, part.keys, parts.packets(part), strict=True):
+            packet = Packet(payload)
+            packet.stream, packet.time_base = stream, encoding.info.time_base
+            packet.pts, packet.dts = time, next(decoded)
+            packet.duration = until.get(time, part.end) - time
+            packet.is_keyframe = bool(key)
+            yield packet
+
+
+def _seconds(packet: Packet) -> float:
+    time = packet.pts if packet.dts is None else packet.dts
+    return float((time or 0) * packet.time_base)
+
+
+def _rounded(parts: Parts, encoding: Encoding) -> list[str]:
+    """What containers that count in milliseconds do to finer times."""
+    unit = encoding.info.time_base * 1000
+    inexact = encoding.muxer in _MILLISECONDS and any(
+        (time * unit).denominator != 1 for part in parts.whole() for time in part.times
+    )
+    return [f"{encoding.muxer} counts in milliseconds: times of frames are rounded to them"] * inexact

@@ -1,0 +1,151 @@
+"""Frames of a video, upright and RGB, each with its time. What cannot be decoded is counted and said."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from av.codec.context import ThreadType
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from upscale_cli.errors import InputError
+from upscale_cli.media.frame import Frame
+from upscale_cli.media.metadata import Metadata
+from upscale_cli.media.paths import shown
+from upscale_cli.media.video.color import scaling
+from upscale_cli.media.video.container import opened, probe
+from upscale_cli.media.video.filters import EXACT, Chain
+
+_SLACK_SECONDS = 0.5  # by which a length in a header may be wrong
+
+
+class VideoSource:
+    """An open video. Use as a context manager; `frames()` may be walked once.
+
+    `missing` says after the last frame what the file should have held and did not; empty where it is whole.
+    """
+
+    metadata = Metadata()
+
+    def __init__(self, path: Path, *, max_pixels: int, deinterlace: bool = True, skip: int = 0) -> None:
+        """`skip` frames are decoded and not given. Raises InputError."""
+        self.info = probe(path, max_pixels=max_pixels)
+        self.notes = list(self.info.notes)
+        self.missing = ""
+        self.path = path
+        self._deinterlace = deinterlace
+        self._skip = skip
+        self._faults = 0
+        self._packets = 0
+        self._broken = False
+        self._held = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._held.close()
+
+    def frames(self) -> Iterator[Frame]:
+        """Every frame in the order of its time, 8 or 16 bits by what the video has."""
+        container = self._held.enter_context(opened(self.path))
+        stream = container.streams[self.info.stream]
+        assert isinstance(stream, VideoStream)
+        stream.thread_type = ThreadType.AUTO
+        found, last, end = 0, None, 0
+        for picture in self._filtered(self._decoded(container, stream)):
+            pts, ticks = self._time(picture, last, end)
+            if last is not None and pts <= last:
+                self._note("frames that are not later than the one before are left out")
+                continue
+            found, last, end = found + 1, pts, pts + ticks
+            if found > self._skip:
+                pixels = np.rot90(picture.to_ndarray(), self.info.turn)
+                yield Frame(np.ascontiguousarray(pixels), pts=pts, ticks=ticks)
+        if last is None:
+            raise InputError(f"{shown(self.path)}: no frame of it can be decoded.")
+        self._count(found, stream, float((end - (stream.start_time or 0)) * self.info.time_base))
+
+    def _time(self, picture: VideoFrame, last: int | None, end: int) -> tuple[int, int]:
+        """When it is shown and for how long, in the time base of the stream; filters count in others."""
+        info = self.info
+        unit = picture.time_base or info.time_base
+        ticks = round((picture.duration or 0) * unit / info.time_base) or max(
+            1, round(1 / (info.rate * info.time_base))
+        )
+        if picture.pts is None:
+            return (end if last is not None else 0), ticks
+        return round(picture.pts * unit / info.time_base), ticks
+
+    def _decoded(self, container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+        packets = container.demux(stream)
+        while True:
+            try:
+                packet = next(packets, None)
+            except (FFmpegError, OSError):
+                self._broken = True
+                packet = None
+            try:
+                pictures = stream.decode(packet)
+            except (FFmpegError, OSError):
+                self._faults += 1
+                pictures = []
+            self._packets += bool(packet is not None and packet.size)
+            yield from pictures
+            if packet is None or not packet.size:
+                return
+
+    def _filtered(self, pictures: Iterator[VideoFrame]) -> Iterator[VideoFrame]:
+        """Deinterlaced where need be, of one size, RGB."""
+        chain: Chain | None = None
+        weave = self.info.interlaced
+        for picture in pictures:
+            late = picture.interlaced_frame and not weave
+            weave = weave or late
+            if weave:
+                self._interlaced()
+            if chain is None or late or not chain.fits(picture):
+                if chain is not None:
+                    yield from chain.through(None)
+                chain = self._chain(picture, weave)
+            yield from chain.through(picture)
+        if chain is not None:
+            yield from chain.through(None)
+
+    def _chain(self, like: VideoFrame, weave: bool) -> Chain:
+        info = self.info
+        width, height = (info.height, info.width) if info.turn % 2 else (info.width, info.height)
+        if (like.width, like.height) != (width, height):
+            self._note(f"its size changes in the middle: all frames made {width} x {height} first")
+        scale = f"{width}:{height}:{EXACT}:{scaling('in', info.color, info.pixels, height, width)}:out_range=pc"
+        steps = [("scale", scale), ("format", "rgb48le" if info.depth == 16 else "rgb24")]
+        if weave:
+            steps.insert(0, ("bwdif", "mode=send_frame:deint=interlaced"))
+        return Chain(like, info.time_base, steps)
+
+    def _interlaced(self) -> None:
+        if not self._deinterlace:
+            raise InputError(f"{shown(self.path)}: is interlaced. Leave out --no-deinterlace to have it deinterlaced.")
+        self._note("interlaced: deinterlaced by bwdif")
+
+    def _count(self, found: int, stream: VideoStream, seconds: float) -> None:
+        """What is missing by what the container promised."""
+        lost = stream.frames - self._packets
+        if stream.frames and lost > 0:
+            self.missing = f"{lost} of its {stream.frames} frames are missing: the file is cut off"
+        elif self._broken or (self.info.seconds and seconds < self.info.seconds - _SLACK_SECONDS):
+            length = f" of {self.info.seconds:.1f} s" if self.info.seconds else ""
+            self.missing = f"ends after {seconds:.1f} s{length}: the file is cut off"
+        elif self._faults:
+            self.missing = f"{self._faults} of its {self._packets} frames cannot be decoded"
+
+    def _note(self, note: str) -> None:
+        if note not in self.notes:
+            self.notes.append(note)
