@@ -11,35 +11,26 @@ with most detail.
 
 import argparse
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from upscale_cli.engines import open_engine
 from upscale_cli.evaluate import Pair, make_pair, read_rgb8
+from upscale_cli.evaluate.exhibit import CELL_PX, Cell, detailed_square
 from upscale_cli.manifest import load_manifest
 from upscale_cli.metrics.catalog import score
-from upscale_cli.metrics.protocol import Protocol, luma
+from upscale_cli.metrics.protocol import Protocol
 from upscale_cli.pipeline import Upscaler
+from upscale_cli.render.crops import sheet
 
 HERE = Path(__file__).parent
-CELL_PX = 240
-LABEL_PX = 22
 FLOORS = ("bicubic", "lanczos")
 PHOTOS = ("spices", "otters", "courtyard", "anhinga")
 
 Pixels = npt.NDArray[np.uint8]
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One crop with what stands above it."""
-
-    label: str
-    pixels: Pixels
 
 
 def models_of(scale: int) -> list[str]:
@@ -48,28 +39,6 @@ def models_of(scale: int) -> list[str]:
     floors = [entry.name for entry in entries if entry.model in FLOORS]
     shipped = sorted((e for e in entries if e.status == "bundled"), key=lambda entry: entry.parameters)
     return floors + [entry.name for entry in shipped]
-
-
-def detailed_square(image: Pixels, side: int, *, step: int) -> tuple[int, int]:
-    """Top and left of the square with most detail, at multiples of `step` and away from the border.
-
-    Detail is the mean absolute difference of neighbouring luma values, clipped so that one hard edge does not win.
-    """
-    plane = luma(image)
-    detail = np.zeros_like(plane)
-    detail[:, 1:] += np.minimum(np.abs(np.diff(plane, axis=1)), 30)
-    detail[1:] += np.minimum(np.abs(np.diff(plane, axis=0)), 30)
-    total = np.pad(detail.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
-    tops = np.arange(step, image.shape[0] - side - step, step)
-    lefts = np.arange(step, image.shape[1] - side - step, step)
-    sums = (
-        total[np.ix_(tops + side, lefts + side)]
-        - total[np.ix_(tops, lefts + side)]
-        - total[np.ix_(tops + side, lefts)]
-        + total[np.ix_(tops, lefts)]
-    )
-    row, column = np.unravel_index(int(sums.argmax()), sums.shape)
-    return int(tops[row]), int(lefts[column])
 
 
 def cut(image: Pixels, top: int, left: int, side: int) -> Pixels:
@@ -99,21 +68,6 @@ def enlarged(name: str, image: Pixels, upscalers: dict[str, Upscaler], scale: in
     for model, upscaler in upscalers.items():
         cells.append(Cell(model, cut(upscaler.enlarge_rgb8(outer), inner_top, inner_left, CELL_PX)))
     return cells
-
-
-def sheet(rows: list[list[Cell]]) -> Image.Image:
-    """Cells in a grid, each under its label."""
-    gap = 4
-    width = max(map(len, rows)) * (CELL_PX + gap) + gap
-    page = Image.new("RGB", (width, len(rows) * (CELL_PX + LABEL_PX + gap) + gap), "white")
-    draw, font = ImageDraw.Draw(page), ImageFont.load_default(size=13)
-    for row, cells in enumerate(rows):
-        top = gap + row * (CELL_PX + LABEL_PX + gap)
-        for column, cell in enumerate(cells):
-            left = gap + column * (CELL_PX + gap)
-            draw.text((left + 2, top + 3), cell.label, fill="black", font=font)
-            page.paste(Image.fromarray(cell.pixels), (left, top + LABEL_PX))
-    return page
 
 
 def save(page: Image.Image, name: str) -> dict[str, object]:

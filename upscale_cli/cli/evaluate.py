@@ -44,6 +44,15 @@ def evaluate(
     csv_file: Annotated[
         Path | None, typer.Option("--csv", metavar="FILE", help="Also write a row an image and model.")
     ] = None,
+    figure: Annotated[
+        Path | None, typer.Option("--figure", metavar="FILE", help="Also draw crops side by side: LR, models, HR.")
+    ] = None,
+    baseline: Annotated[
+        Path | None, typer.Option("--compare", metavar="FILE", help="What --json printed earlier; worse scores fail.")
+    ] = None,
+    tolerance: Annotated[
+        float, typer.Option("--tolerance", min=0, help="For --compare: in dB; a hundredth of it in SSIM and the like.")
+    ] = 0.01,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     encoder: Annotated[
         list[str] | None,
@@ -57,6 +66,7 @@ def evaluate(
     """
     from upscale_cli.evaluate import EvalRequest
     from upscale_cli.evaluate import evaluate as score
+    from upscale_cli.evaluate.compare import compare, read_baseline
     from upscale_cli.networks import combine, compete
 
     if models is not None and any(other is not None for other in (model, ensemble, interpolate)):
@@ -76,12 +86,20 @@ def evaluate(
         offline=offline,
         encoders=_encoders(encoder or []),
     )
+    if figure is not None:
+        render.check_crops(figure)
+    earlier = None if baseline is None else read_baseline(baseline)
     with render.EvaluationBar(quiet=as_json) as bar:
         report = score(request, progress=bar.update)
     if csv_file is not None:
         render.write_scores(report, csv_file)
-    render.evaluation(report, as_json=as_json)
-    raise typer.Exit(int(not report.whole))
+    if figure is not None:
+        from upscale_cli.evaluate.exhibit import exhibits
+
+        render.write_crops(exhibits(request, report), figure)
+    changes = () if earlier is None else compare(report, earlier, tolerance)
+    render.evaluation(report, changes, as_json=as_json)
+    raise typer.Exit(int(not report.whole or any(change.regressed for change in changes)))
 
 
 def _encoders(words: list[str]) -> dict[str, Path]:

@@ -187,7 +187,7 @@ def _open_models(request: EvalRequest) -> list[_Contestant]:
         contestant = _Contestant(str(model))
         found.append(contestant)
         try:
-            engine = _open_model(request, model, scale)
+            engine = open_model(request, model, scale)
         except UpscaleError as error:
             if len(request.models) == 1:
                 raise
@@ -199,7 +199,8 @@ def _open_models(request: EvalRequest) -> list[_Contestant]:
     return found
 
 
-def _open_model(request: EvalRequest, model: str | Path | Combination, scale: int | None) -> Engine:
+def open_model(request: EvalRequest, model: str | Path | Combination, scale: int | None) -> Engine:
+    """As the request says; UsageError where the model has another scale."""
     engine = open_engine(
         model,
         scale,

@@ -29,6 +29,8 @@ class Metric:
     """What counts as a change of 1: 1 for dB and distances without an end, 0.01 for what lies between 0 and 1."""
     open: Callable[[Needs], Callable[[], Gauge]]
     """Loads what it needs once; WeightsError where that cannot be had. What comes makes a gauge a model."""
+    of_pictures: bool = True
+    """False where only a set has a value."""
 
 
 def score(image: Pixels, reference: Pixels, protocol: Protocol, metrics: "Sequence[str]" = ()) -> Scores:
@@ -167,6 +169,7 @@ _ROWS = (
         digits=2,
         unit=1.0,
         open=lambda needs: _networks().fid(needs),
+        of_pictures=False,
     ),
 )
 METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _ROWS}

@@ -68,7 +68,7 @@ def _filled(network: M, encoder: str, needs: Needs) -> M:
     try:
         load_encoder(network, encoder if path is None else str(path.absolute()), offline=needs.offline)
     except WeightsError as error:
-        raise WeightsError(f"{error} Or give the file: --encoder {encoder}={TORCH_FILES[encoder]}") from error
+        raise WeightsError(f"{error} For metrics: --encoder {encoder}={TORCH_FILES[encoder]}") from error
     return network
 
 

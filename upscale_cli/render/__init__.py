@@ -6,6 +6,7 @@ and never read as markup. Reads and decides nothing.
 
 from upscale_cli.render.bench import BenchStatus, benched, seams
 from upscale_cli.render.comparison import comparison
+from upscale_cli.render.crops import check_crops, write_crops
 from upscale_cli.render.figure import check_figure, draw_bench
 from upscale_cli.render.pictures import HeaderBar, RunDisplay, planned, ran
 from upscale_cli.render.preparing import PreparingBar, prepared
@@ -23,6 +24,7 @@ __all__ = [
     "RunDisplay",
     "TrainingBar",
     "benched",
+    "check_crops",
     "check_figure",
     "comparison",
     "devices",
@@ -36,6 +38,7 @@ __all__ = [
     "seconds",
     "training",
     "warning",
+    "write_crops",
     "write_report",
     "write_scores",
 ]

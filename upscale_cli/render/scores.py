@@ -3,7 +3,7 @@
 import csv
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +19,7 @@ from upscale_cli.render import screen
 
 if TYPE_CHECKING:
     from upscale_cli.evaluate import EvalReport, ModelReport, Step
+    from upscale_cli.evaluate.compare import Change
     from upscale_cli.metrics.catalog import Metric
     from upscale_cli.metrics.protocol import Scores
 
@@ -57,21 +58,27 @@ class EvaluationBar:
         self._progress.update(self._task, completed=step.done, total=step.total, description=words)
 
 
-def evaluation(report: "EvalReport", *, as_json: bool) -> None:
-    """A row a model, before it a row a picture where there is but one model, and how all of it was measured."""
+def evaluation(report: "EvalReport", changes: "Sequence[Change]" = (), *, as_json: bool) -> None:
+    """A row a model, before it a row a picture where there is but one model, and how all of it was measured; behind it
+    what changed since an earlier evaluation.
+    """
     if as_json:
-        return screen.print_json(to_json(report))
+        return screen.print_json(to_json(report, changes))
     console = screen.output()
     if len(report.models) == 1 and len(report.fingerprints) > 1:
         console.print(_pictures(report, report.models[0]))
     console.print(_models(report))
     for line in _words(report):
         console.print(line, markup=False)
+    if changes:
+        console.print(_changes(changes))
 
 
-def to_json(report: "EvalReport") -> dict[str, Any]:
+def to_json(report: "EvalReport", changes: "Sequence[Change]" = ()) -> dict[str, Any]:
     """All of it; what JSON has no number for as text (`Infinity`) or null (no value)."""
     document = {"whole": report.whole, "fingerprint": report.fingerprint, **asdict(report)}
+    if changes:
+        document["changes"] = [asdict(change) for change in changes]
     return json.loads(json.dumps(document), parse_constant=lambda name: None if name == "NaN" else name)
 
 
@@ -193,5 +200,18 @@ def _exceptions(report: "EvalReport") -> Iterable[str]:
             if equal := model.without_error(name):
                 yield f"{title} of {equal} pictures is infinite: they equal their originals and are not in the mean"
             missing = model.without_value(name)
-            if 0 < missing < len(model.images):
-                yield f"{title} has no value for {missing} pictures, which are too small"
+            if missing and _metric(name).of_pictures:
+                yield f"{title} has no value for {missing} pictures, which are too small or too plain"
+
+
+def _changes(changes: "Iterable[Change]") -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("model", "metric", "before", "now", "change", ""):
+        table.add_column(title, justify="right" if title in ("before", "now", "change") else "left")
+    for change in changes:
+        digits = _metric(change.metric).digits + 1
+        values = (f"{value:.{digits}f}" for value in (change.before, change.now))
+        verdict = Text("REGRESSED", "bold red") if change.regressed else Text("")
+        title = _metric(change.metric).title
+        table.add_row(Text(shown(change.model)), title, *values, f"{change.difference:+.{digits}f}", verdict)
+    return table
