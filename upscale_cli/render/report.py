@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from upscale_cli.errors import OutputError
 from upscale_cli.render.curves import draw_curves
-from upscale_cli.render.triptych import draw_triptych
 
 if TYPE_CHECKING:
     from upscale_cli.train.verb import TrainReport
@@ -16,6 +15,7 @@ NAME = "report"
 
 def write_report(report: "TrainReport") -> Path:
     """Write it beside the weights, in place of an older one; OutputError, and the older one whole, if that fails."""
+    from upscale_cli.render.triptych import draw_triptych  # with OpenCV, which other commands need not wait for
     from upscale_cli.train.card import card, write_facts
     from upscale_cli.train.config import as_toml
 
