@@ -52,10 +52,11 @@ def test_five_kills_at_random_moments_change_nothing() -> None:
     assert not Path(".out.mp4.parts").exists()
 
 
-def killed(after: int = 3) -> None:
-    child = program("in.mp4", "-o", "out.mp4", *PARTS, pause=0.02)
+def killed(*words: str) -> None:
+    """After three parts."""
+    child = program("in.mp4", "-o", "out.mp4", *PARTS, *words, pause=0.02)
     with child:
-        while whole_parts("out.mp4") < after and child.poll() is None:
+        while whole_parts("out.mp4") < 3 and child.poll() is None:
             time.sleep(0.005)
         child.kill()
         child.communicate()

@@ -216,8 +216,10 @@ def _settle(
     def target(index: int, addition: str) -> Path:
         wanted = drafts[index]
         path = wanted.found.path
+        mark = "_preview" if request.picture.video.preview and wanted.format in CONTAINERS.values() else ""
         if single or request.in_place:
-            return single or path
+            chosen = single or path
+            return chosen.with_stem(chosen.stem + mark)
         stem = fill_template(
             request.name,
             stem=path.stem + addition,
@@ -227,7 +229,7 @@ def _settle(
             height=wanted.height,
         )
         folder = path.parent if request.output is None else request.output / wanted.found.below
-        return folder / shorten(stem, wanted.suffix)
+        return folder / shorten(stem + mark, wanted.suffix)
 
     targets = choose_targets([draft.found.path for draft in drafts], target, rule=request.on_collision)
     items = []

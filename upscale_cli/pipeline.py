@@ -7,9 +7,11 @@ comes with its target, a result goes out.
 
 import queue
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Thread
+
+import numpy as np
 
 from upscale_cli.enlarge import Cost, Effort, Upscaler
 from upscale_cli.errors import DeviceLostError, InputError, UpscaleError
@@ -104,9 +106,16 @@ class _Work:
     """Done, those that an earlier run made included."""
     bytes: int = 0
     missing: str = ""
+    last: Frame | None = None
+    """Of a video, the source's frame that was enlarged last, and what came of it."""
+    strips: list[Frame] = field(default_factory=list)
+    repeated: int = 0
     in_pixels: int = 0
     out_pixels: int = 0
     error: Exception | None = None
+
+    def _remarks(self) -> tuple[str, ...]:
+        return (f"frames equal to the one before, made once: {self.repeated}",) if self.repeated else ()
 
     def fail(self, error: Exception) -> None:
         self.error = self.error or error
@@ -121,7 +130,7 @@ class _Work:
             precision=self.effort.precision,
             backend=self.effort.backend,
             retries=self.effort.retries,
-            notes=tuple(dict.fromkeys((*self.source_notes, *self.effort.notes, *self.sink_notes))),
+            notes=tuple(dict.fromkeys((*self.source_notes, *self.effort.notes, *self.sink_notes, *self._remarks()))),
             error=None if self.error is None else _message(self.error),
             in_pixels=self.in_pixels,
             out_pixels=self.out_pixels,
@@ -229,7 +238,14 @@ class _Run:
         height = max(1, round(frame.height * job.height / info.height))
         width = max(1, round(frame.width * job.width / info.width))
         depth = 16 if self.options.depth == "16" else None
-        for strip in self.upscaler.strips(frame, height, width, depth=depth, progress=tick):
+        same = work.last is not None and np.array_equal(work.last.color, frame.color)
+        strips = work.strips if same else self.upscaler.strips(frame, height, width, depth=depth, progress=tick)
+        if not info.counted:
+            work.last, work.strips = frame, []
+        for made in strips:
+            strip = replace(made, pts=frame.pts, ticks=frame.ticks)
+            if not info.counted:
+                work.strips.append(strip)
             if work.error is not None:  # it cannot be written
                 return
             size = _frame_bytes(strip)
@@ -237,7 +253,11 @@ class _Run:
             self.pictures.reserve(size)
             self.pictures.put(_Item(work, strip, size, height))
             work.enlarging.start()
-        work.effort += self.upscaler.effort
+        if same:
+            tick(1, 1)
+        else:
+            work.effort += self.upscaler.effort
+        work.repeated += same
         work.frames += 1
         work.in_pixels += frame.height * frame.width
         work.out_pixels += height * width

@@ -128,6 +128,9 @@ class RunRequest:
             raise UsageError(
                 "--in-place keeps every picture's name and format: leave out --output, --name and --format."
             )
+        video = self.picture.video
+        if self.in_place and (video.preview or video.start or video.end is not None):
+            raise UsageError("--in-place would lose the rest of the film: leave out --start, --end and --preview.")
         for name, value, least in (("tile", self.network.tile_px, 0), ("overlap", self.network.overlap_px, 0)):
             if value is not None and value < least:
                 raise UsageError(f"--{name} {value} means nothing. Use {least} or more.")

@@ -258,6 +258,15 @@ EncoderOpt = Annotated[
 DeinterlaceOpt = Annotated[
     bool, typer.Option("--no-deinterlace", help="Refuse interlaced videos.", rich_help_panel=_VIDEO)
 ]
+StartOpt = Annotated[
+    str | None,
+    typer.Option("--start", metavar="TIME", help="Begin there: seconds, or 1:30.", rich_help_panel=_VIDEO),
+]
+EndOpt = Annotated[str | None, typer.Option("--end", metavar="TIME", help="End before that.", rich_help_panel=_VIDEO)]
+PreviewOpt = Annotated[
+    bool,
+    typer.Option("--preview", help="Only 3 seconds of the middle, as a file of its own.", rich_help_panel=_VIDEO),
+]
 PartFramesOpt = Annotated[
     int | None,
     typer.Option("--part-frames", metavar="N", help="Frames a part, the most a kill costs.", rich_help_panel=_VIDEO),

@@ -45,6 +45,9 @@ def run(  # one parameter an option
     pix_fmt: opt.PixFmtOpt = None,
     encoder_option: opt.EncoderOpt = None,
     no_deinterlace: opt.DeinterlaceOpt = False,
+    start: opt.StartOpt = None,
+    end: opt.EndOpt = None,
+    preview: opt.PreviewOpt = False,
     part_frames: opt.PartFramesOpt = None,
     model: opt.ModelOpt = None,
     ensemble: opt.EnsembleOpt = None,
@@ -69,7 +72,7 @@ def run(  # one parameter an option
     """
     _check_for_command(ctx, paths)
     from upscale_cli.media.image import DEFAULT_MAX_PIXELS
-    from upscale_cli.media.video.options import VideoOptions
+    from upscale_cli.media.video.options import VideoOptions, seconds_of
     from upscale_cli.networks import combine
     from upscale_cli.pipeline import PictureOptions
     from upscale_cli.request import NetworkOptions, RunRequest, Shard, Size
@@ -104,6 +107,9 @@ def run(  # one parameter an option
                     encoder=tuple(encoder_option or ()),
                     deinterlace=not no_deinterlace,
                     part_frames=part_frames,
+                    start=seconds_of(start) if start else 0.0,
+                    end=seconds_of(end) if end else None,
+                    preview=preview,
                 ),
             ),
             format=_format(format),

@@ -1,6 +1,7 @@
 """A file as a source of frames or as a sink for them, whichever kind it is. Tells the kinds apart, decodes none."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -71,7 +72,8 @@ def probe(path: Path, options: PictureOptions) -> ImageInfo:
     if is_video(path):
         from upscale_cli.media.video.container import probe as probe_video
 
-        return probe_video(path, max_pixels=options.max_pixels)
+        info = probe_video(path, max_pixels=options.max_pixels)
+        return replace(info, frames=info.frames_of(options.video))
     return probe_image(path, max_pixels=options.max_pixels, allow_truncated=options.allow_truncated)
 
 
@@ -80,7 +82,7 @@ def open_source(path: Path, options: PictureOptions, *, skip: int = 0) -> Source
     if is_video(path):
         from upscale_cli.media.video.source import VideoSource
 
-        return VideoSource(path, max_pixels=options.max_pixels, deinterlace=options.video.deinterlace, skip=skip)
+        return VideoSource(path, options.video, max_pixels=options.max_pixels, skip=skip)
     return ImageSource(path, max_pixels=options.max_pixels, allow_truncated=options.allow_truncated)
 
 

@@ -1,5 +1,6 @@
 """A container opened for reading: which of its streams is the film, what that promises, and its faults in words."""
 
+import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +22,7 @@ from upscale_cli.media.image import ImageInfo
 from upscale_cli.media.image import probe as probe_image
 from upscale_cli.media.paths import shown
 from upscale_cli.media.video.color import Color, PixelFormat, known
+from upscale_cli.media.video.options import VideoOptions
 
 av.logging.set_level(None)  # what goes wrong is said once, in our words, and not through the progress bar
 
@@ -45,6 +47,8 @@ class VideoInfo(ImageInfo):
     color: Color
     sample_aspect: Fraction
     """Of the upright picture."""
+    start: int
+    """When it begins, in its time base."""
     turn: int
     """Quarter turns, counterclockwise, that make its frames upright."""
     interlaced: bool
@@ -52,6 +56,23 @@ class VideoInfo(ImageInfo):
     @property
     def counted(self) -> bool:
         return False
+
+    def frames_of(self, options: VideoOptions) -> int:
+        """How many of its frames are made, an estimate."""
+        found = options.window(self.seconds)
+        if found is None or not self.seconds:
+            return self.frames
+        start, end = found
+        return max(1, round((min(end, self.seconds) - start) * self.rate))
+
+    def window(self, options: VideoOptions) -> tuple[Fraction, Fraction | None] | None:
+        """From when to when it is made, in seconds as its frames count them; None is all of it."""
+        found = options.window(self.seconds)
+        if found is None:
+            return None
+        begin = self.start * self.time_base
+        start, end = found
+        return begin + Fraction(start), None if math.isinf(end) else begin + Fraction(end)
 
 
 def probe(path: Path, *, max_pixels: int) -> VideoInfo:
@@ -124,6 +145,7 @@ def _info(path: Path, container: InputContainer, stream: VideoStream, frame: Vid
         pixels=pixels,
         color=color,
         sample_aspect=1 / aspect if turn % 2 else aspect,
+        start=stream.start_time or 0,
         turn=turn,
         interlaced=frame.interlaced_frame or stream.codec_context.field_order in INTERLACED,
     )

@@ -4,6 +4,7 @@ import heapq
 import itertools
 import re
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -14,7 +15,7 @@ from av.stream import Stream
 from upscale_cli.media.video.container import opened
 from upscale_cli.media.video.encoder import Encoding, add_to
 from upscale_cli.media.video.parts import Parts, decoding_times
-from upscale_cli.media.video.streams import Others, carry_tags, tags
+from upscale_cli.media.video.streams import Cut, Others, carry_tags, tags
 
 _MP4_TAGS = re.compile(
     "title|artist|album|album_artist|comment|composer|copyright|date|description|genre|grouping|lyrics|synopsis|show"
@@ -25,18 +26,23 @@ _MP4_TAGS = re.compile(
 _MILLISECONDS = ("matroska", "webm")
 
 
-def join(parts: Parts, encoding: Encoding, made: Path, *, keep_tags: bool) -> list[str]:
+def join(
+    parts: Parts, encoding: Encoding, made: Path, *, window: tuple[Fraction, Fraction | None] | None, keep_tags: bool
+) -> list[str]:
     """Write the file, with the tags of the source or without; in a line each what else of the source has no place.
 
+    Of a film that is made within a `window`, in seconds, all else is cut to it too, and begins with its first frame.
     Raises OSError or FFmpegError where it cannot be written, ValueError where the parts do not belong together.
     """
     info, muxer = encoding.info, encoding.muxer
     with opened(info.path) as source, av.open(f"file:{made}", "w", format=muxer, options=_told(source, encoding)) as to:
         others = Others(source, to, info.stream, lambda: add_to(to, encoding))
-        to.set_chapters(source.chapters())
+        first = min(time for part in parts.whole() for time in part.times)
+        cut = None if window is None else Cut(first * info.time_base, window[1])
+        to.set_chapters(source.chapters() if cut is None else cut.chapters(source.chapters()))
         if keep_tags:
             carry_tags(source, to)
-        for packet in heapq.merge(_film(parts, encoding, others.film), others.packets(), key=_seconds):
+        for packet in heapq.merge(_film(parts, encoding, others.film, cut), others.packets(cut), key=_seconds):
             to.mux_one(packet)
     return others.notes + _rounded(parts, encoding)
 
@@ -54,7 +60,8 @@ def _told(source: InputContainer, encoding: Encoding) -> dict[str, str]:
     return options
 
 
-def _film(parts: Parts, encoding: Encoding, stream: Stream) -> Iterator[Packet]:
+def _film(parts: Parts, encoding: Encoding, stream: Stream, cut: Cut | None) -> Iterator[Packet]:
+    back = 0 if cut is None else round(cut.start / encoding.info.time_base)
     times = [time for part in parts.whole() for time in part.times]
     decoded = iter(decoding_times(times, strict=encoding.muxer not in _MILLISECONDS))
     shown = sorted(times)
@@ -66,7 +73,7 @@ def _film(parts: Parts, encoding: Encoding, stream: Stream) -> Iterator[Packet]:
         for time, key, payload in zip(part.times, part.keys, parts.packets(part), strict=True):
             packet = Packet(payload)
             packet.stream, packet.time_base = stream, encoding.info.time_base
-            packet.pts, packet.dts = time, next(decoded)
+            packet.pts, packet.dts = time - back, next(decoded) - back
             packet.duration = until.get(time, part.end) - time
             packet.is_keyframe = bool(key)
             yield packet

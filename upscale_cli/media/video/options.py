@@ -1,9 +1,14 @@
 """How videos are read and written, as the user says it. Knows no codec: what a wish comes to is `encoder`'s."""
 
+import math
+import re
 from dataclasses import dataclass
 from typing import Literal
 
 from upscale_cli.errors import UsageError
+
+PREVIEW_SECONDS = 3.0
+_CLOCK = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d+)?)", re.ASCII)
 
 CodecName = Literal["auto", "h264", "hevc", "av1", "ffv1", "prores"]
 
@@ -25,8 +30,26 @@ class VideoOptions:
     """False refuses interlaced videos."""
     part_frames: int | None = None
     """Frames of a part, the most that a kill costs; None is chosen by their size."""
+    start: float = 0.0
+    """Seconds after the beginning of the film from which on it is made."""
+    end: float | None = None
+    preview: bool = False
+    """Only a sample out of the middle of that."""
+
+    def window(self, seconds: float) -> tuple[float, float] | None:
+        """From when to when a film of this length is made, in seconds after its beginning; None is all of it."""
+        start, end = self.start, self.end
+        if self.preview:
+            middle = (start + min(seconds or PREVIEW_SECONDS, math.inf if end is None else end) - PREVIEW_SECONDS) / 2
+            start = max(start, middle)
+            end = min(start + PREVIEW_SECONDS, math.inf if end is None else end)
+        return None if start == 0 and end is None else (start, math.inf if end is None else end)
 
     def __post_init__(self) -> None:
+        if self.start < 0 or (self.end is not None and self.end <= self.start):
+            raise UsageError(
+                f"--start {self.start:g} --end {self.end} is no part of a film. Let it end after it starts."
+            )
         for pair in self.encoder:
             key, equals, value = pair.partition("=")
             if not (key and equals and value):
@@ -35,3 +58,12 @@ class VideoOptions:
             raise UsageError(f"--crf {self.crf:g} means nothing. Choose a number from 0, best, to 63.")
         if self.part_frames is not None and self.part_frames < 1:
             raise UsageError(f"--part-frames {self.part_frames} means nothing. Use 1 or more.")
+
+
+def seconds_of(words: str) -> float:
+    """`90`, `1:30` or `0:01:30.0` in seconds; UsageError for anything else."""
+    found = _CLOCK.fullmatch(words)
+    if not found:
+        raise UsageError(f"{words!r} is no time. Write seconds, 1:30 or 0:01:30.5.")
+    hours, minutes, seconds = found.groups()
+    return int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(seconds)

@@ -56,7 +56,13 @@ class Parts:
             return
         number = 0
         while (index := self._index(number)).exists():
-            yield Part(**json.loads(index.read_bytes()))
+            try:
+                part = Part(**json.loads(index.read_bytes()))
+                if self._packets(number).stat().st_size != sum(part.sizes):
+                    return
+            except (OSError, ValueError, TypeError):
+                return  # not as it was written: made again
+            yield part
             number += 1
 
     def ours(self) -> bool:

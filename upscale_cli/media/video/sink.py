@@ -43,6 +43,7 @@ class VideoSink:
         self._encoding = choose(info, job, options)
         self.notes = list(self._encoding.notes)
         self._tags = options.keep_metadata
+        self._window = info.window(options.video)
         self._parts = Parts(job.target, job.key)
         fitting = min(_MOST, max(_FEWEST, _PART_PIXELS // (job.height * job.width)))
         self._part_frames = options.video.part_frames or fitting
@@ -135,7 +136,7 @@ class VideoSink:
         """The whole film under its name; its parts go."""
         made = temporary(self.path)
         try:
-            self.notes += join(self._parts, self._encoding, made, keep_tags=self._tags)
+            self.notes += join(self._parts, self._encoding, made, window=self._window, keep_tags=self._tags)
             with made.open("rb+") as file:
                 os.fsync(file.fileno())
             made.replace(self.path)

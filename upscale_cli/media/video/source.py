@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,6 +21,7 @@ from upscale_cli.media.paths import shown
 from upscale_cli.media.video.color import scaling
 from upscale_cli.media.video.container import opened, probe
 from upscale_cli.media.video.filters import EXACT, Chain
+from upscale_cli.media.video.options import VideoOptions
 
 _SLACK_SECONDS = 0.5  # by which a length in a header may be wrong
 
@@ -32,13 +34,15 @@ class VideoSource:
 
     metadata = Metadata()
 
-    def __init__(self, path: Path, *, max_pixels: int, deinterlace: bool = True, skip: int = 0) -> None:
-        """`skip` frames are decoded and not given. Raises InputError."""
-        self.info = probe(path, max_pixels=max_pixels)
+    def __init__(self, path: Path, options: VideoOptions, *, max_pixels: int, skip: int = 0) -> None:
+        """The first `skip` frames are decoded and not given. Raises InputError."""
+        info = probe(path, max_pixels=max_pixels)
+        self.info = replace(info, frames=info.frames_of(options))
         self.notes = list(self.info.notes)
         self.missing = ""
         self.path = path
-        self._deinterlace = deinterlace
+        self._deinterlace = options.deinterlace
+        self._window = self.info.window(options)
         self._skip = skip
         self._faults = 0
         self._packets = 0
@@ -60,8 +64,15 @@ class VideoSource:
         assert isinstance(stream, VideoStream)
         stream.thread_type = ThreadType.AUTO
         found, last, end = 0, None, 0
+        begin, until = self._window or (None, None)
+        if begin is not None:
+            container.seek(int(begin / self.info.time_base), stream=stream)  # to the keyframe before it
         for picture in self._filtered(self._decoded(container, stream)):
             pts, ticks = self._time(picture, last, end)
+            if begin is not None and pts * self.info.time_base < begin:
+                continue
+            if until is not None and pts * self.info.time_base >= until:
+                break
             if last is not None and pts <= last:
                 self._note("frames that are not later than the one before are left out")
                 continue
@@ -70,8 +81,10 @@ class VideoSource:
                 pixels = np.rot90(picture.to_ndarray(), self.info.turn)
                 yield Frame(np.ascontiguousarray(pixels), pts=pts, ticks=ticks)
         if last is None:
-            raise InputError(f"{shown(self.path)}: no frame of it can be decoded.")
-        self._count(found, stream, float((end - (stream.start_time or 0)) * self.info.time_base))
+            where = "no frame of it can be decoded." if begin is None else "it has no frame between --start and --end."
+            raise InputError(f"{shown(self.path)}: {where}")
+        if begin is None:
+            self._count(found, stream, float((end - self.info.start) * self.info.time_base))
 
     def _time(self, picture: VideoFrame, last: int | None, end: int) -> tuple[int, int]:
         """When it is shown and for how long, in the time base of the stream; filters count in others."""

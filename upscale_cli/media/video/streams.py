@@ -2,11 +2,17 @@
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from av.container import InputContainer, OutputContainer
 from av.error import FFmpegError
 from av.packet import Packet
 from av.stream import AttachmentStream, Stream
+
+if TYPE_CHECKING:
+    from av.container.core import Chapter  # only its types have it
 
 _TEXT = {"mov_text", "subrip", "srt", "text", "webvtt"}
 _WRITTEN_ANEW = re.compile(
@@ -17,6 +23,36 @@ _WRITTEN_ANEW = re.compile(
 """Tags that say how the old file was made, or that the container has a place of its own for."""
 _MARKUP = re.compile(rb"<[^<>]*>|\{\\[^{}]*\}")
 _TEXT_CODEC = {"mp4": "mov_text", "mov": "mov_text", "matroska": "srt", "webm": "webvtt"}
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """What is left of a source, in seconds as it counts them; it begins at 0 afterwards."""
+
+    start: Fraction
+    end: Fraction | None
+
+    def move(self, packet: Packet) -> bool:
+        """Whether the packet is of it; if so, it is moved."""
+        time = packet.pts if packet.pts is not None else packet.dts
+        at = Fraction(time or 0) * packet.time_base
+        if at < self.start or (self.end is not None and at >= self.end):
+            return False
+        back = round(self.start / packet.time_base)
+        packet.pts = None if packet.pts is None else packet.pts - back
+        packet.dts = None if packet.dts is None else packet.dts - back
+        return True
+
+    def chapters(self, found: "list[Chapter]") -> "list[Chapter]":
+        """Those that reach into it."""
+        kept: list[Chapter] = []
+        for chapter in found:
+            unit = chapter["time_base"] or Fraction(1, 1_000_000)  # as FFmpeg counts
+            back = round(self.start / unit)
+            end = chapter["end"] if self.end is None else min(chapter["end"], round(self.end / unit))
+            if end > max(back, chapter["start"]):
+                kept.append({**chapter, "start": max(0, chapter["start"] - back), "end": end - back})
+        return kept
 
 
 class Others:
@@ -38,15 +74,16 @@ class Others:
             else:
                 self._add(stream)
 
-    def packets(self) -> Iterator[Packet]:
-        """All packets of these streams, in the order of the source, each on its new stream."""
+    def packets(self, cut: Cut | None) -> Iterator[Packet]:
+        """The packets of these streams, in the order of the source, each on its new stream; those of the cut."""
         if not self._map:
             return
         try:
             for packet in self._source.demux(*(self._source.streams[index] for index in self._map)):
                 if not packet.size or (packet.dts is None and packet.pts is None):
                     continue
-                yield self._moved(packet)
+                if cut is None or cut.move(packet):
+                    yield self._moved(packet)
         except (FFmpegError, OSError):
             self.notes.append("the streams beside the film end where the file is cut off")
 
