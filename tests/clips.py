@@ -34,6 +34,7 @@ def clip(
     pix_fmt: str = "yuv420p",
     color: tuple[int, int, int, int] = (2, 2, 2, 0),
     rotation: int = 0,
+    aspect: Fraction = Fraction(1),
     sounds: Sequence[str] = (),
 ) -> Path:
     """A video with these frames at these times; `color` is primaries, transfer, matrix, range."""
@@ -46,6 +47,7 @@ def clip(
         context = stream.codec_context
         context.time_base = Fraction(1, 12800)
         context.color_primaries, context.color_trc, context.colorspace, context.color_range = color
+        context.sample_aspect_ratio = aspect
         if rotation:
             stream.set_display_rotation(rotation)
         tracks = [_track(out, language) for language in sounds]

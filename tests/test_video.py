@@ -90,6 +90,31 @@ def test_a_turned_video_comes_out_upright() -> None:
     assert abs(frame.to_ndarray(format="rgb24").astype(int) - upright).mean() < 6
 
 
+@pytest.mark.parametrize(
+    ("codec", "target"), [("h264", "out.mkv"), ("hevc", "out.mp4"), ("av1", "out.mp4"), ("ffv1", "out.mp4"),
+                          ("prores", "out.mov")]
+)  # fmt: skip
+@pytest.mark.parametrize("rotation", [0, 90])
+def test_the_shape_of_pixels_stays(codec: str, target: str, rotation: int) -> None:
+    clip(Path("in.mp4"), times=[0, 512], aspect=Fraction(4, 3), rotation=rotation)
+    result = upscale("in.mp4", "-o", target, "--codec", codec)
+    assert result.exit_code == 0, result.stderr
+    with av.open(target) as made:
+        assert made.streams.video[0].sample_aspect_ratio == (Fraction(3, 4) if rotation else Fraction(4, 3))
+
+
+def test_a_shape_of_pixels_that_has_no_place_is_named() -> None:
+    clip(Path("in.mp4"), times=[0, 512], aspect=Fraction(4, 3))
+    assert "pixel aspect 4:3 dropped: av1 has no place for it here" in upscale("in.mp4", "-o", "out.webm").stdout
+
+
+def test_avi_comes_back_as_matroska_and_is_not_called_incomplete() -> None:
+    clip(Path("in.avi"), times=[index * 512 for index in range(12)])
+    result = upscale("in.avi")
+    assert (result.exit_code, names(".")) == (0, ["in.avi", "in_x2.mkv"])
+    assert "AVI is not written: became MATROSKA" in result.stdout
+
+
 @pytest.mark.parametrize(("matrix", "primaries"), [(1, 1), (6, 6), (9, 9)])
 @pytest.mark.parametrize("full", [1, 2])
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv420p10le"])

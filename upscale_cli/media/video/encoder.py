@@ -82,6 +82,12 @@ def choose(info: VideoInfo, job: Job, asked: PictureOptions) -> Encoding:
         notes.append(f"{width} x {height} became {even[1]} x {even[0]}, edge repeated: {pixels.name} needs even sides")
     color = written(info.color, info.pixels, pixels, ((info.height, info.width), (height, width)))
     notes += _losses(info, pixels)
+    if info.sample_aspect != 1 and name not in ("h264", "hevc") and job.format in ("MATROSKA", "WEBM"):
+        # PyAV hands it to the codec and to MP4, but not to Matroska's own field.
+        aspect = f"{info.sample_aspect.numerator}:{info.sample_aspect.denominator}"
+        notes.append(
+            f"pixel aspect {aspect} dropped: {name} has no place for it here. Choose mp4 or mov, or --codec hevc"
+        )
     encoding = Encoding(
         codec.encoder, even[1], even[0], pixels, color, _told(name, codec, options, pixels),
         _MUXERS[job.format], info, tuple(notes),

@@ -150,8 +150,9 @@ class VideoSource:
 
     def _count(self, found: int, stream: VideoStream, seconds: float) -> None:
         """What is missing by what the container promised."""
-        lost = stream.frames - self._packets
-        if stream.frames and lost > 0:
+        # Others count what is not there, as AVI its empty packets, or not at all.
+        lost = stream.frames - self._packets if self.info.format in ("MP4", "MOV") else 0
+        if lost > 0:
             self.missing = f"{lost} of its {stream.frames} frames are missing: the file is cut off"
         elif self._broken or (self.info.seconds and seconds < self.info.seconds - _SLACK_SECONDS):
             length = f" of {self.info.seconds:.1f} s" if self.info.seconds else ""
