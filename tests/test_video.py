@@ -159,6 +159,17 @@ def test_hlg_stays_ten_bits_with_its_tags_and_is_never_put_on_eight() -> None:
     assert not Path("small.mp4").exists()
 
 
+def test_hdr10_keeps_what_it_says_of_its_screen_or_says_that_it_is_dropped() -> None:
+    screen = "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50):max-cll=1000,400"
+    clip(Path("plain.mp4"), times=[0, 512], codec="libx265", pix_fmt="yuv420p10le", color=(9, 16, 9, 1))
+    assert upscale("plain.mp4", "-o", "in.mp4", "-s", "1", "-e", f"x265-params={screen}").exit_code == 0
+    result = upscale("in.mp4", "-o", "out.mp4")
+    assert result.exit_code == 0, result.stderr
+    for name in ("in.mp4", "out.mp4"):
+        assert ":".join(probe(Path(name), max_pixels=10**6).hdr10) == screen
+    assert "HDR10 metadata (screen and light) dropped" in upscale("in.mp4", "-o", "o.mkv", "--codec", "ffv1").stdout
+
+
 def test_odd_sides_are_made_even_by_repeating_the_edge_with_a_word() -> None:
     clip(Path("in.mp4"), pan(2, (34, 30)), times=[0, 512])
     result = upscale("in.mp4", "-o", "out.mp4", "-s", "1.5")

@@ -3,6 +3,8 @@
 Codes are those of ITU-T H.273. Opens nothing.
 """
 
+import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import av
@@ -56,6 +58,26 @@ class PixelFormat:
             any(component.is_alpha for component in found.components),
             name.startswith("yuvj"),
         )
+
+
+def hdr10(side_data: Mapping[str, bytes]) -> tuple[str, ...]:
+    """What the makers of an HDR10 film say of their screen and its light, as x265 takes it (SMPTE ST 2086, CTA-861.3).
+
+    `side_data` is that of a frame, as FFmpeg lays it out.
+    """
+    found: list[str] = []
+    if len(screen := side_data.get("MASTERING_DISPLAY_METADATA", b"")) >= 88:
+        numbers = struct.unpack_from("20i2i", screen)
+        values = [above / (below or 1) for above, below in zip(numbers[:20:2], numbers[1:20:2], strict=True)]
+        red, green, blue, white = (
+            f"({round(values[at] * 50000)},{round(values[at + 1] * 50000)})" for at in (0, 2, 4, 6)
+        )
+        light = f"({round(values[9] * 10000)},{round(values[8] * 10000)})"
+        if all(numbers[20:]):
+            found.append(f"master-display=G{green}B{blue}R{red}WP{white}L{light}")
+    if len(light := side_data.get("CONTENT_LIGHT_LEVEL", b"")) >= 8:
+        found.append("max-cll={},{}".format(*struct.unpack_from("2I", light)))
+    return tuple(found)
 
 
 def matrix(code: int, height: int, width: int) -> int:

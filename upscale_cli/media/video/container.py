@@ -12,6 +12,7 @@ import av
 import av.logging
 from av.container import InputContainer
 from av.error import FFmpegError, InvalidDataError
+from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -21,7 +22,7 @@ from upscale_cli.media.guard import Guard
 from upscale_cli.media.image import ImageInfo
 from upscale_cli.media.image import probe as probe_image
 from upscale_cli.media.paths import shown
-from upscale_cli.media.video.color import Color, PixelFormat, known
+from upscale_cli.media.video.color import Color, PixelFormat, hdr10, known
 from upscale_cli.media.video.options import VideoOptions
 
 av.logging.set_level(None)  # what goes wrong is said once, in our words, and not through the progress bar
@@ -52,6 +53,8 @@ class VideoInfo(ImageInfo):
     turn: int
     """Quarter turns, counterclockwise, that make its frames upright."""
     interlaced: bool
+    hdr10: tuple[str, ...]
+    """What is said of the screen it was made for, as x265 takes it."""
 
     @property
     def counted(self) -> bool:
@@ -147,8 +150,16 @@ def _info(path: Path, container: InputContainer, stream: VideoStream, frame: Vid
         sample_aspect=1 / aspect if turn % 2 else aspect,
         start=stream.start_time or 0,
         turn=turn,
+        hdr10=hdr10(_side_data(frame)),
         interlaced=frame.interlaced_frame or stream.codec_context.field_order in INTERLACED,
     )
+
+
+def _side_data(frame: VideoFrame) -> dict[str, bytes]:
+    found = frame.side_data
+    wanted = (SideDataType.MASTERING_DISPLAY_METADATA, SideDataType.CONTENT_LIGHT_LEVEL)
+    # Its stubs know names only, its code types only.
+    return {kind.name: bytes(data) for kind in wanted if (data := found.get(kind)) is not None}  # type: ignore
 
 
 def _seconds(container: InputContainer, stream: VideoStream) -> float:

@@ -82,6 +82,8 @@ def choose(info: VideoInfo, job: Job, asked: PictureOptions) -> Encoding:
         notes.append(f"{width} x {height} became {even[1]} x {even[0]}, edge repeated: {pixels.name} needs even sides")
     color = written(info.color, info.pixels, pixels, ((info.height, info.width), (height, width)))
     notes += _losses(info, pixels)
+    if info.hdr10 and name != "hevc":
+        notes.append("HDR10 metadata (screen and light) dropped: only --codec hevc writes it")
     if info.sample_aspect != 1 and name not in ("h264", "hevc") and job.format in ("MATROSKA", "WEBM"):
         # PyAV hands it to the codec and to MP4, but not to Matroska's own field.
         aspect = f"{info.sample_aspect.numerator}:{info.sample_aspect.denominator}"
@@ -89,7 +91,7 @@ def choose(info: VideoInfo, job: Job, asked: PictureOptions) -> Encoding:
             f"pixel aspect {aspect} dropped: {name} has no place for it here. Choose mp4 or mov, or --codec hevc"
         )
     encoding = Encoding(
-        codec.encoder, even[1], even[0], pixels, color, _told(name, codec, options, pixels),
+        codec.encoder, even[1], even[0], pixels, color, _told(name, codec, options, pixels, info.hdr10),
         _MUXERS[job.format], info, tuple(notes),
     )  # fmt: skip
     with av.open(io.BytesIO(), "w", format=encoding.muxer) as container:
@@ -143,7 +145,9 @@ def _prepare(context: VideoCodecContext, encoding: Encoding) -> None:
         raise UsageError(f"-e {next(iter(context.options))}: {encoding.encoder} has no such option.")
 
 
-def _told(name: str, codec: _Codec, options: VideoOptions, pixels: PixelFormat) -> tuple[tuple[str, str], ...]:
+def _told(
+    name: str, codec: _Codec, options: VideoOptions, pixels: PixelFormat, hdr10: tuple[str, ...]
+) -> tuple[tuple[str, str], ...]:
     """The options of the encoder: ours, overruled by the user's."""
     told = dict(codec.options)
     for option, value, own in (("crf", options.crf, codec.crf), ("preset", options.preset, codec.preset)):
@@ -151,6 +155,8 @@ def _told(name: str, codec: _Codec, options: VideoOptions, pixels: PixelFormat) 
             told[option] = f"{own if value is None else value:{'g' if option == 'crf' else ''}}"
         elif value is not None:
             raise UsageError(f"--{option}: {name} has none. Leave it out.")
+    if name == "hevc":
+        told["x265-params"] = ":".join((told["x265-params"], *hdr10))
     if name == "prores":
         told["profile"] = "hq" if pixels.across == 2 else "4444"
     for pair in options.encoder:
