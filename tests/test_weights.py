@@ -145,7 +145,7 @@ def test_a_bundled_file_that_is_missing_or_of_another_size(bundled: Entry, cache
 
 def test_rows_without_weights_say_why(bundled: Entry, cache: Path) -> None:
     untrained = replace(bundled, status="untrained", source=None, recipe="recipes/tiny.toml")
-    with pytest.raises(WeightsError, match=r"Nobody has trained .*tiny-x2 yet.*`upscale train recipes/tiny.toml`"):
+    with pytest.raises(WeightsError, match=r"Nobody has trained .*tiny-x2 yet.*`upscale train tiny`"):
         locate(untrained, cache_dir=cache)
     with pytest.raises(WeightsError, match="is a formula and has no weights"):
         verify(replace(untrained, status="formula"), cache_dir=cache)

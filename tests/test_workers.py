@@ -19,7 +19,7 @@ import torch
 from nearest_engine import Nearest, NearestEngine, nearest
 from pictures import photo, read, write
 
-from upscale_cli import jobs, render
+from upscale_cli import jobs, render, workers
 from upscale_cli.device import is_lost, several
 from upscale_cli.errors import DeviceLostError, UsageError
 from upscale_cli.journal import FILE_NAME
@@ -86,6 +86,7 @@ def test_two_processes_share_the_work_and_the_cores(
     folder: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "6")
+    monkeypatch.setattr(workers, "all_threads", lambda: 6)
     heard: list[News] = []
     report = run(request(folder, out), opener=Nearest(0.05, tmp_path / "log", together=2), tell=heard.append)
     assert report.exit_code == 0
