@@ -22,13 +22,14 @@ from upscale_cli.cli.run import run
 from upscale_cli.cli.train import app as train
 from upscale_cli.errors import UpscaleError
 
-EXAMPLES = """Make photographs larger, in batches, offline.
+EXAMPLES = """Make photographs and videos larger, in batches, offline.
 
 Examples:
 
 - `upscale photos/` : twice the size, beside the originals
 - `upscale photos/ -o out -s 4 -r` : four times, into `out/`, with subfolders
 - `upscale photo.jpg -o large.png --width 3000` : one picture, to a width
+- `upscale film.mp4 -o film.mkv -m lightweight` : a video, with its sound and at its times
 - `upscale photos/ -o out --dry-run` : what would be done, and how long it would take
 
 `upscale run --help` lists all options of making pictures larger; the word `run` may be left out."""
