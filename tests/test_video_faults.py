@@ -125,6 +125,9 @@ def test_a_film_that_breaks_off_is_kept_as_far_as_it_goes_and_counts_as_incomple
     made = times_of(Path(f"out.{kind}"))
     assert 5 < len(made) < count
     assert made == times_of(source)[: len(made)]
+    again = upscale(f"in.{kind}", "-o", f"out.{kind}")
+    assert again.exit_code == 1, "it is done, and as incomplete as it was"
+    assert f"incomplete: in.{kind}: " in again.stderr
 
 
 def test_a_garbled_middle_costs_no_more_than_it_must() -> None:

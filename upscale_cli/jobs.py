@@ -58,6 +58,8 @@ class Item:
     """Fingerprint for the journal."""
     losses: tuple[str, ...] = ()
     """What the wanted format cannot hold; said again, and better, by what writes it."""
+    missing: str = ""
+    """Of what an earlier run made: what the source promised and did not hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,7 +305,7 @@ def _decide(item: Item, job: Job, journal: Journal, request: RunRequest, inputs:
     if state == "absent" or request.existing == "overwrite":
         return replace(item, state="todo", reason="")
     if state == "done":
-        return replace(item, state="done", reason="done by an earlier run")
+        return replace(item, state="done", reason="done by an earlier run", missing=journal.missing(job.target))
     if request.existing == "skip":
         return replace(item, state="skipped", reason=f"{target} exists")
     if request.in_place:

@@ -71,6 +71,8 @@ class Record:
     seconds: float = 0.0
     pixels: int = 0
     """Of the input, over all frames."""
+    missing: str = ""
+    """What the input promised and did not hold."""
     noted_ns: int = 0
     """When, so that of two journals the later one counts."""
 
@@ -112,6 +114,10 @@ class Journal:
         except OSError:
             return "unknown"
 
+    def missing(self, target: Path) -> str:
+        """What the input of a finished output promised and did not hold."""
+        return self.records[self._name(target)].missing
+
     def begin(self, source: Path, target: Path, settings: str, *, height: int, width: int) -> None:
         """Note that `target` is about to be made, so that a run killed before `finish` is no puzzle. May raise OSError.
 
@@ -133,7 +139,9 @@ class Journal:
         self._append(record)
         self._begun[record.target] = record
 
-    def finish(self, source: Path, target: Path, *, engine: str, seconds: float, pixels: int) -> bool:
+    def finish(
+        self, source: Path, target: Path, *, engine: str, seconds: float, pixels: int, missing: str = ""
+    ) -> bool:
         """Note that what was begun is there; False, and no note, if the input has changed meanwhile. May raise OSError.
 
         Returns when the line is on the disk.
@@ -149,6 +157,7 @@ class Journal:
             engine=engine,
             seconds=round(seconds, 3),
             pixels=pixels,
+            missing=missing,
         )
         self._append(record)
         self.records[record.target] = record
@@ -320,7 +329,7 @@ def _lines(folder: Path) -> list[Record]:
         for line in lines:
             with contextlib.suppress(ValueError, KeyError, TypeError):  # torn by a kill, or from another version
                 row = json.loads(line)
-                record = Record(**{name: row[name] for name in names})
+                record = Record(**{name: row[name] for name in names if name in row})
                 latest = max(latest, record.noted_ns)
                 records.append(replace(record, noted_ns=latest))
     return sorted(records, key=lambda record: record.noted_ns)

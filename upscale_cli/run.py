@@ -293,7 +293,12 @@ def _note(journal: Journal, item: Item, result: JobResult, engine: str) -> str |
     """Into the journal; why not, if not."""
     try:
         noted = journal.finish(
-            result.source, result.target, engine=engine, seconds=result.seconds, pixels=result.in_pixels
+            result.source,
+            result.target,
+            engine=engine,
+            seconds=result.seconds,
+            pixels=result.in_pixels,
+            missing=result.missing,
         )
     except OSError as error:
         return f"the journal cannot be written ({(error.strerror or str(error)).lower()})"
@@ -327,7 +332,7 @@ def _decided(item: Item) -> FileReport:
     state = "done" if item.state == "done" else "skipped" if item.state == "skipped" else "failed"
     target = item.job.target if item.job and state == "done" else None
     size = (item.info.width, item.info.height) if item.info else None
-    return FileReport(item.source, target, state, item.reason, item.notes, in_size=size)
+    return FileReport(item.source, target, state, item.reason, item.notes, in_size=size, missing=item.missing)
 
 
 def _trial(upscaler: Upscaler) -> float:

@@ -2,7 +2,7 @@
 
 from upscale_cli.evaluate.pairs import IMRESIZE, Pair, Pixels, fit_pair, make_pair, pair_by_name, read_pair, read_rgb8
 from upscale_cli.evaluate.report import EvalReport, ImageScore, ModelReport, Problem, Step
-from upscale_cli.evaluate.verb import EvalRequest, evaluate, mean_scores, score_pairs
+from upscale_cli.evaluate.verb import EvalRequest, evaluate, mean_scores
 
 __all__ = [
     "IMRESIZE",
@@ -21,5 +21,4 @@ __all__ = [
     "pair_by_name",
     "read_pair",
     "read_rgb8",
-    "score_pairs",
 ]

@@ -19,13 +19,13 @@ from upscale_cli.evaluate.cost import cost_of
 from upscale_cli.evaluate.pairs import IMRESIZE, Pair, Pixels, pair_by_name, read_pair
 from upscale_cli.evaluate.report import EvalReport, ImageScore, ModelReport, Problem, Step
 from upscale_cli.media.paths import picture_files
-from upscale_cli.metrics.catalog import DEFAULT, Metric, choose, score
+from upscale_cli.metrics.catalog import DEFAULT, Metric, choose
 from upscale_cli.metrics.gauge import Gauge, Needs, mean_scores
 from upscale_cli.metrics.protocol import Comparison, Protocol
 from upscale_cli.networks import Combination
 from upscale_cli.pipeline import Upscaler
 
-__all__ = ["EvalRequest", "evaluate", "mean_scores", "score_pairs"]
+__all__ = ["EvalRequest", "evaluate", "mean_scores"]
 
 AHEAD = 2
 """Pairs decoded before they are needed, and pictures that wait for their scores."""
@@ -56,20 +56,6 @@ class EvalRequest:
     offline: bool = False
     encoders: Mapping[str, Path] = field(default_factory=dict)
     """Weights of metrics; see `Needs`."""
-
-
-def score_pairs(
-    upscaler: Upscaler, pairs: Iterable[Pair], *, progress: Callable[[ImageScore], None] | None = None
-) -> tuple[ImageScore, ...]:
-    """Enlarge each LR image by the way every picture goes and score it against its HR image."""
-    protocol = Protocol(crop_border=upscaler.scale)
-    found: list[ImageScore] = []
-    for pair in pairs:
-        image = ImageScore(pair.name, score(upscaler.enlarge_rgb8(pair.lr), pair.hr, protocol))
-        found.append(image)
-        if progress:
-            progress(image)
-    return tuple(found)
 
 
 def evaluate(request: EvalRequest, *, progress: Callable[[Step], None] | None = None) -> EvalReport:

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -27,22 +27,14 @@ MANY = 20
 """Lines after which a summary says again what has scrolled away."""
 
 
-class HeaderBar:
-    """Progress of reading headers, once it takes longer than a moment; nothing where standard error is no terminal."""
+class HeaderBar(screen.Bar):
+    """Progress of reading headers, once it takes longer than a moment."""
 
     def __init__(self, *, quiet: bool) -> None:
-        console = screen.errors()
-        columns = (TextColumn("reading headers"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f}"))
-        self._progress = Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal)
-        self._task = self._progress.add_task("")
+        super().__init__(TextColumn("reading headers"), BarColumn(), MofNCompleteColumn(), quiet=quiet)
 
     def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
+        return self  # begun when there is much to read
 
     def update(self, done: int, total: int) -> None:
         """`done` of `total` headers are read."""

@@ -1,10 +1,9 @@
 """`upscale train prepare` on the screen: how far it is, and what was laid out."""
 
 from dataclasses import asdict
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from upscale_cli.media.paths import shown
 from upscale_cli.render import screen
@@ -13,23 +12,12 @@ if TYPE_CHECKING:
     from upscale_cli.train.data.prepare import PrepareReport
 
 
-class PreparingBar:
+class PreparingBar(screen.Bar):
     """Pictures done and in all, on a terminal."""
 
     def __init__(self, *, quiet: bool) -> None:
-        console = screen.errors()
         columns = (BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("pictures"), TimeRemainingColumn())
-        self._progress = Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal)
-        self._task = self._progress.add_task("", total=None)
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
+        super().__init__(*columns, quiet=quiet)
 
     def update(self, done: int, total: int) -> None:
         """One more picture."""

@@ -6,10 +6,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -26,30 +25,13 @@ if TYPE_CHECKING:
 MOST_LINES = 20
 
 
-class EvaluationBar:
+class EvaluationBar(screen.Bar):
     """Progress of `upscale eval`, on a terminal: pictures scored, by which model, and how long it still takes."""
 
     def __init__(self, *, quiet: bool) -> None:
-        console = screen.errors()
-        self._progress = Progress(
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(compact=True),
-            TextColumn("{task.description}", markup=False),
-            console=console,
-            transient=True,
-            disable=quiet or not console.is_terminal,
-        )
-        self._task = self._progress.add_task("scoring", total=None)
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
+        words = TextColumn("{task.description}", markup=False)
+        columns = (BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn(compact=True), words)
+        super().__init__(*columns, quiet=quiet, task="scoring")
 
     def update(self, step: "Step") -> None:
         """One more picture of one model is scored."""

@@ -4,9 +4,11 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
+from rich.progress import Progress, ProgressColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -17,6 +19,25 @@ if TYPE_CHECKING:
 
 WIDE = 240
 """Columns of a table that nobody looks at on a terminal."""
+
+
+class Bar:
+    """Progress on standard error, where that is a terminal and nobody asked for quiet. Use as a context manager."""
+
+    def __init__(self, *columns: ProgressColumn, quiet: bool, task: str = "") -> None:
+        self._console = errors()
+        shows = self._console.is_terminal and not quiet
+        self._progress = Progress(*columns, console=self._console, transient=True, disable=not shows)
+        self._task = self._progress.add_task(task, total=None)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
 
 
 def error(message: str) -> None:

@@ -3,10 +3,9 @@
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from upscale_cli.media.paths import shown
 from upscale_cli.render import screen
@@ -17,31 +16,14 @@ if TYPE_CHECKING:
     from upscale_cli.train.verb import TrainReport
 
 
-class TrainingBar:
+class TrainingBar(screen.Bar):
     """Progress of `upscale train`: a bar on a terminal, and a line a validation everywhere."""
 
     def __init__(self, *, quiet: bool) -> None:
-        self._console = screen.errors()
+        words = TextColumn("{task.description}", markup=False)
+        columns = (BarColumn(bar_width=16), MofNCompleteColumn(), TimeRemainingColumn(compact=True), words)
+        super().__init__(*columns, quiet=quiet)
         self._quiet = quiet
-        self._progress = Progress(
-            BarColumn(bar_width=16),
-            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-            TimeRemainingColumn(compact=True),
-            TextColumn("{task.description}", markup=False),
-            console=self._console,
-            transient=True,
-            disable=quiet or not self._console.is_terminal,
-        )
-        self._task = self._progress.add_task("")
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
 
     def note(self, words: str) -> None:
         """Something to know before the first step."""

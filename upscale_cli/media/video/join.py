@@ -3,7 +3,7 @@
 import heapq
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from av.stream import Stream
 
 from upscale_cli.media.video.container import opened
 from upscale_cli.media.video.encoder import Encoding, add_to
-from upscale_cli.media.video.parts import Parts, decoding_times
+from upscale_cli.media.video.parts import Part, Parts, decoding_times
 from upscale_cli.media.video.streams import Cut, Others, carry_tags, tags
 
 _MP4_TAGS = re.compile(
@@ -37,14 +37,15 @@ def join(
     info, muxer = encoding.info, encoding.muxer
     with opened(info.path) as source, av.open(f"file:{made}", "w", format=muxer, options=_told(source, encoding)) as to:
         others = Others(source, to, info.stream, lambda: add_to(to, encoding))
-        first = min(time for part in parts.whole() for time in part.times)
+        whole = list(parts.whole())
+        first = min(time for part in whole for time in part.times)
         cut = None if window is None else Cut(first * info.time_base, window[1])
         to.set_chapters(source.chapters() if cut is None else cut.chapters(source.chapters()))
         if keep_tags:
             carry_tags(source, to)
-        for packet in heapq.merge(_film(parts, encoding, others.film, cut), others.packets(cut), key=_seconds):
+        for packet in heapq.merge(_film(parts, whole, encoding, others.film, cut), others.packets(cut), key=_seconds):
             to.mux_one(packet)
-    return others.notes + _rounded(parts, encoding)
+    return others.notes + _rounded(whole, encoding)
 
 
 def _told(source: InputContainer, encoding: Encoding) -> dict[str, str]:
@@ -60,16 +61,16 @@ def _told(source: InputContainer, encoding: Encoding) -> dict[str, str]:
     return options
 
 
-def _film(parts: Parts, encoding: Encoding, stream: Stream, cut: Cut | None) -> Iterator[Packet]:
+def _film(parts: Parts, whole: Sequence[Part], encoding: Encoding, stream: Stream, cut: Cut | None) -> Iterator[Packet]:
     back = 0 if cut is None else round(cut.start / encoding.info.time_base)
-    times = [time for part in parts.whole() for time in part.times]
+    times = [time for part in whole for time in part.times]
     decoded = iter(decoding_times(times, strict=encoding.muxer not in _MILLISECONDS))
     shown = sorted(times)
     until = dict(itertools.pairwise(shown))
-    headers = {part.headers for part in parts.whole()}
+    headers = {part.headers for part in whole}
     if headers != {(stream.codec_context.extradata or b"").hex()}:
         raise ValueError("its parts were made by different encoders. --overwrite makes all of it again")
-    for part in parts.whole():
+    for part in whole:
         for time, key, payload in zip(part.times, part.keys, parts.packets(part), strict=True):
             packet = Packet(payload)
             packet.stream, packet.time_base = stream, encoding.info.time_base
@@ -84,10 +85,10 @@ def _seconds(packet: Packet) -> float:
     return float((time or 0) * packet.time_base)
 
 
-def _rounded(parts: Parts, encoding: Encoding) -> list[str]:
+def _rounded(whole: Sequence[Part], encoding: Encoding) -> list[str]:
     """What containers that count in milliseconds do to finer times."""
     unit = encoding.info.time_base * 1000
     inexact = encoding.muxer in _MILLISECONDS and any(
-        (time * unit).denominator != 1 for part in parts.whole() for time in part.times
+        (time * unit).denominator != 1 for part in whole for time in part.times
     )
     return [f"{encoding.muxer} counts in milliseconds: times of frames are rounded to them"] * inexact

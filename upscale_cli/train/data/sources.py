@@ -100,11 +100,11 @@ class _Loader:
             self.notes.append(f"{len(train)} to train on, {len(held)} to validate on, {len(rest)} held back, by seed")
         least = self.making.patch_px * self.scale
         of = list(zip(pictures, shards.files, strict=True))
-        wanted = set(train)
+        wanted, unseen = set(train), set(held)
         large = [each for each, file in of if file in wanted and min(each.hr.shape[:2]) >= least]
         if not large:
             raise UsageError(f"No sub-image is {least} x {least}, which a patch needs. Choose a smaller patch_px.")
-        pairs = [self.making.pair(each, number) for number, (each, file) in enumerate(of) if file in set(held)]
+        pairs = [self.making.pair(each, number) for number, (each, file) in enumerate(of) if file in unseen]
         return self._sampler(large), pairs
 
     def _validation(self, words: Sequence[str]) -> list[Pair]:
