@@ -52,6 +52,15 @@ def test_five_kills_at_random_moments_change_nothing() -> None:
     assert not Path(".out.mp4.parts").exists()
 
 
+def test_what_lies_in_memory_does_not_change_the_film(monkeypatch: pytest.MonkeyPatch) -> None:
+    film(Path("in.mp4"))
+    for number, fill in enumerate(("1", "85", "255")):
+        monkeypatch.setenv("MALLOC_PERTURB_", fill)  # with which glibc fills what it hands out
+        assert ended(program("in.mp4", "-o", f"out{number}.mp4", *PARTS, "--start", "0.2"))[0] == 0
+    same(Path("out0.mp4"), Path("out1.mp4"))
+    same(Path("out0.mp4"), Path("out2.mp4"))
+
+
 def killed(*words: str) -> None:
     """After three parts."""
     child = program("in.mp4", "-o", "out.mp4", *PARTS, *words, pause=0.02)

@@ -189,12 +189,21 @@ def hardware(device: str) -> str:
         return torch.cuda.get_device_name(device)
     if device == "mps":
         return "Apple GPU"
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def has_avx512() -> bool:
+    """Whether the processor computes with AVX-512; False where the system keeps no list of what it can."""
+    return "avx512f" in _cpuinfo("flags").split()
+
+
+def _cpuinfo(field: str) -> str:
+    """What Linux says of the first core; empty elsewhere."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
-            names = (line.partition(":")[2].strip() for line in file if line.startswith("model name"))
-            return next(names, "") or platform.machine()
+            return next((line.partition(":")[2].strip() for line in file if line.startswith(field)), "")
     except OSError:
-        return platform.processor() or platform.machine()
+        return ""
 
 
 def threads() -> int:
