@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
 
+from upscale_cli.journal import FILE_NAME
 from upscale_cli.media.encode import ImageSink
 from upscale_cli.media.formats import EXTENSIONS
 from upscale_cli.media.frame import Frame
@@ -171,3 +172,12 @@ XMP = (
     b'exif:PixelXDimension="4000"><exif:PixelYDimension>3000</exif:PixelYDimension><tiff:Make>Canon</tiff:Make>'
     b'</rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
 )
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Everything in a folder but its journal."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != FILE_NAME
+    }

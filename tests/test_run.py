@@ -1,23 +1,18 @@
 """A plan carried out: exact pixels, one line a picture, and a second run that does what the first left undone."""
 
-import json
 import os
-import signal
-import subprocess
-import sys
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from nearest_engine import NearestEngine, nearest
-from pictures import frame, photo, read, write
+from pictures import files, frame, photo, read, write
 
 from upscale_cli import jobs
 from upscale_cli.engines import Engine
 from upscale_cli.errors import OutputError, WeightsError
-from upscale_cli.journal import FILE_NAME, LOCK_NAME, locked
+from upscale_cli.journal import FILE_NAME, locked
 from upscale_cli.media.frame import Frame
 from upscale_cli.networks import Combination
 from upscale_cli.request import NetworkOptions, RunRequest, Size
@@ -69,15 +64,6 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
     return tmp_path / "out"
-
-
-def pictures(folder: Path) -> dict[str, bytes]:
-    """Everything in a folder but its journal."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file() and path.name != FILE_NAME
-    }
 
 
 def test_every_picture_is_enlarged_exactly(folder: Path, out: Path) -> None:
@@ -159,13 +145,13 @@ def test_only_what_changed_is_made_again(folder: Path, out: Path) -> None:
 
 def test_other_settings_replace_nothing_unasked(folder: Path, out: Path) -> None:
     go(folder, output=out)
-    before = pictures(out)
+    before = files(out)
     lanczos = NetworkOptions(model="lanczos")
     report = go(folder, output=out, network=lanczos)
     assert set(states(report).values()) == {"failed"}
     assert report.exit_code == 1
     assert "made with other settings. --resume makes it again" in report.files[0].reason
-    assert pictures(out) == before
+    assert files(out) == before
     assert set(states(go(folder, output=out, network=lanczos, existing="resume")).values()) == {"made"}
     assert set(states(go(folder, output=out, network=lanczos)).values()) == {"done"}
 
@@ -181,7 +167,7 @@ def test_results_beside_the_pictures_are_not_enlarged_again(folder: Path) -> Non
     assert states(go(folder)) == {"a.png": "made", "b.png": "made"}
     assert states(go(folder)) == {"a.png": "done", "b.png": "done"}
     assert states(go(folder, size=Size(scale=4))) == {"a.png": "made", "b.png": "made"}
-    assert sorted(pictures(folder)) == ["a.png", "a_x2.png", "a_x4.png", "b.png", "b_x2.png", "b_x4.png", "sub/c.png"]
+    assert sorted(files(folder)) == ["a.png", "a_x2.png", "a_x4.png", "b.png", "b_x2.png", "b_x4.png", "sub/c.png"]
     (warning,) = [warning for warning in jobs.plan(request(folder)).warnings if "result" in warning]
     assert warning == "4 results of earlier runs left out. Name them to enlarge them again."
 
@@ -197,7 +183,7 @@ def test_one_bad_picture_and_the_others(folder: Path, out: Path) -> None:
     )
     assert states(report) == {"a.png": "made", "b.png": "made", "cut.png": "failed"}
     assert report.exit_code == 1
-    assert sorted(pictures(out)) == ["a_x2.png", "b_x2.png"]
+    assert sorted(files(out)) == ["a_x2.png", "b_x2.png"]
     assert {file.source.name for file in heard} == {"a.png", "b.png", "cut.png"}
     assert "truncated" in report.files[2].reason
     # Mended, it is all that is left to do.
@@ -279,7 +265,7 @@ def test_a_folder_below_that_cannot_be_made(folder: Path, out: Path) -> None:
 def test_without_networks_nothing_begins(folder: Path, out: Path) -> None:
     with pytest.raises(WeightsError, match="no network"):
         run(request(folder, output=out), opener=nothing)
-    assert pictures(out) == {}
+    assert files(out) == {}
 
 
 def test_remains_of_a_killed_run_are_removed(folder: Path, out: Path) -> None:
@@ -287,16 +273,16 @@ def test_remains_of_a_killed_run_are_removed(folder: Path, out: Path) -> None:
     (out / ".a_x2.png.0123abcd.part").write_bytes(b"half")
     (out / ".z_x2.png.0123abcd.part").write_bytes(b"of another run")
     go(folder, output=out)
-    assert sorted(pictures(out)) == [".z_x2.png.0123abcd.part", "a_x2.png", "b_x2.png"]
+    assert sorted(files(out)) == [".z_x2.png.0123abcd.part", "a_x2.png", "b_x2.png"]
 
 
 def test_a_forecast_writes_nothing_and_fetches_nothing(folder: Path, out: Path) -> None:
-    before = pictures(folder)
+    before = files(folder)
     networks = Networks()
     plan = jobs.plan(request(folder, output=out))
     found = forecast(plan, opener=networks)
     assert networks.offline == [True]
-    assert pictures(folder) == before
+    assert files(folder) == before
     assert not out.exists()
     assert set(found) == {folder / "a.png", folder / "b.png"}
     assert all(each.tiles == 1 and each.seconds > 0 and each.bytes > 0 for each in found.values())
@@ -348,70 +334,3 @@ def test_a_second_run_waits_and_then_finds_all_done(folder: Path, out: Path) -> 
             path.rename(out / path.name)
     thread.join(20)
     assert set(states(reports[0]).values()) == {"done"}
-
-
-def test_two_processes_on_one_folder_tear_nothing(photos: list[Path], tmp_path: Path) -> None:
-    children = [start(photos, tmp_path / "out") for _ in range(2)]
-    outputs = [json.loads(child.communicate(timeout=60)[0]) for child in children]
-    assert sorted(states["made"] for states in outputs) == [0, len(photos)]
-    assert sorted(states["done"] for states in outputs) == [0, len(photos)]
-    assert sorted(pictures(tmp_path / "out")) == [f"{photo.stem}_x2.jpg" for photo in photos]
-
-
-PROGRAM = """
-import json, sys, time
-from collections import Counter
-from pathlib import Path
-sys.path.insert(0, {tests!r})
-from nearest_engine import NearestEngine
-from upscale_cli.request import NetworkOptions, RunRequest
-from upscale_cli.run import run
-inputs, out, pause = {inputs!r}, Path({out!r}), {pause!r}
-request = RunRequest(inputs=tuple(inputs), output=out, network=NetworkOptions(model="bicubic"))
-opener = lambda name, scale, **_: NearestEngine(scale, before=lambda _: time.sleep(pause))
-try:
-    report = run(request, opener=opener)
-except KeyboardInterrupt:
-    sys.exit(130)
-counts = Counter(file.state for file in report.files)
-print(json.dumps({{state: counts[state] for state in ("made", "done", "failed")}}))
-"""
-
-
-def start(inputs: list[Path], out: Path, *, pause: float = 0.0) -> "subprocess.Popen[str]":
-    """A run in a process of its own, `pause` seconds a tile."""
-    program = PROGRAM.format(
-        tests=str(Path(__file__).parent), inputs=[str(path) for path in inputs], out=str(out), pause=pause
-    )
-    return subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
-
-
-def wait_for(condition: object, child: "subprocess.Popen[str]") -> None:
-    until = time.monotonic() + 60
-    while not condition():  # type: ignore[operator]
-        assert child.poll() is None
-        assert time.monotonic() < until
-        time.sleep(0.02)
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_a_run_ended_half_way_goes_on_to_identical_bytes(photos: list[Path], tmp_path: Path, how: int) -> None:
-    whole, out = tmp_path / "whole", tmp_path / "out"
-    run(RunRequest(inputs=tuple(map(str, photos)), output=whole, network=BICUBIC), opener=Networks())
-    with start(photos, out, pause=0.02) as child:
-        wait_for(lambda: len(list(out.glob("*.jpg"))) >= 3, child)
-        child.send_signal(how)
-        assert child.wait(60) == (-signal.SIGKILL if how == signal.SIGKILL else 130)
-    finished = {name: (out / name).stat().st_mtime_ns for name in pictures(out) if name.endswith(".jpg")}
-    assert 3 <= len(finished) < len(photos)
-    for name in finished:  # nothing half-made under a final name
-        assert (out / name).read_bytes() == (whole / name).read_bytes()
-    if how == signal.SIGINT:
-        assert not list(out.glob(".*.part"))
-        assert not (out / LOCK_NAME).exists()
-    report = run(RunRequest(inputs=tuple(map(str, photos)), output=out, network=BICUBIC), opener=Networks())
-    assert sum(file.state == "done" for file in report.files) == len(finished)
-    assert sum(file.state == "made" for file in report.files) == len(photos) - len(finished)
-    assert {name: (out / name).stat().st_mtime_ns for name in finished} == finished
-    assert pictures(out) == pictures(whole)

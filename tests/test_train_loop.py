@@ -2,17 +2,17 @@
 
 import csv
 import dataclasses
-import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from tiny_training import ALONE, TINY, assert_same, trainer, weights_of
 from torch import Tensor, nn
 
 from upscale_cli import zoo
-from upscale_cli.errors import OutputError, TrainingError, UsageError
+from upscale_cli.errors import TrainingError, UsageError
 from upscale_cli.evaluate import Pair, make_pair
 from upscale_cli.metrics.protocol import Scores
 from upscale_cli.train import loop
@@ -21,38 +21,17 @@ from upscale_cli.train.config import TrainConfig, read_recipe
 from upscale_cli.train.data import Batch, PatchSampler
 from upscale_cli.train.history import History, Progress, read
 from upscale_cli.train.method import Method, Phase
-from upscale_cli.train.methods import make_method
 from upscale_cli.train.methods.objective import Objective
 from upscale_cli.train.methods.supervised import Supervised
 from upscale_cli.train.optimizer import orthogonal
-from upscale_cli.train.ranks import Ranks
 from upscale_cli.train.trainer import Trainer
-from upscale_cli.weights.loading import load_module
 
-ALONE = Ranks(torch.device("cpu"))
-TINY = TrainConfig(
-    variant="lightweight/x2-tiny",
-    steps=40,
-    batch=4,
-    patch_px=16,
-    learning_rate=3e-3,
-    warmup_steps=5,
-    precision="fp32",
-    validate_every=10,
-    checkpoint_every=5,
-)
 MUON = dataclasses.replace(TINY, variant="lightweight/x2", optimizer="muon", batch=2)
 
 
 @pytest.fixture(scope="module")
 def pairs(spices: np.ndarray) -> list[Pair]:
     return [make_pair("left.png", spices[:120, :160], 2), make_pair("right.png", spices[200:261, 300:401], 2)]
-
-
-def trainer(config: TrainConfig) -> Trainer:
-    torch.manual_seed(config.seed)
-    variant = zoo.find(config.variant)
-    return Trainer(config, make_method(config, variant, variant.build()), ALONE)
 
 
 def loss_on(pair: Pair, variant: str = TINY.variant) -> Callable[[dict[str, Tensor]], Scores]:
@@ -66,16 +45,6 @@ def loss_on(pair: Pair, variant: str = TINY.variant) -> Callable[[dict[str, Tens
             return {"psnr_y": -float((module(lr) - hr).abs().mean()), "ssim_y": 0.5, "psnr_rgb": 20.0}
 
     return validate
-
-
-def weights_of(trainer: Trainer) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in trainer.networks.state_dict().items()}
-
-
-def assert_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
-    assert one.keys() == other.keys()
-    for name, value in one.items():
-        assert torch.equal(value, other[name]), name
 
 
 # Steps
@@ -310,66 +279,7 @@ def test_a_row_that_was_being_written_is_forgotten(tmp_path: Path) -> None:
     assert (tmp_path / "history.csv").read_text() == head + "50,0.1\n100,0.2\n"
 
 
-def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "checkpoint.pt"
-    trainer(TINY).checkpoint().save(path)
-    assert Checkpoint.load(path, TINY).step == 0
-    with pytest.raises(UsageError, match=r"other settings \(batch: 4 -> 8, variant: lightweight/x2-tiny -> edsr/x2\)"):
-        Checkpoint.load(path, dataclasses.replace(TINY, batch=8, variant="edsr/x2"))
-    path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(UsageError, match="no usable checkpoint"):
-        Checkpoint.load(path, TINY)
-
-
-def test_a_checkpoint_of_an_earlier_version_is_refused_by_name(tmp_path: Path) -> None:
-    torch.save({"step": 3, "config": {}, "model": {}, "best_psnr": 30.0}, tmp_path / "checkpoint.pt")
-    with pytest.raises(UsageError, match="an earlier version of upscale wrote it"):
-        Checkpoint.load(tmp_path / "checkpoint.pt", TINY)
-
-
-def test_a_setting_that_a_checkpoint_does_not_know_had_its_default(tmp_path: Path) -> None:
-    saved = trainer(TINY).checkpoint()
-    del saved.config["stop_after"]
-    saved.save(tmp_path / "checkpoint.pt")
-    assert Checkpoint.load(tmp_path / "checkpoint.pt", TINY).step == 0
-    with pytest.raises(UsageError, match="stop_after: 0 -> 3"):
-        Checkpoint.load(tmp_path / "checkpoint.pt", dataclasses.replace(TINY, stop_after=3))
-
-
-def test_a_checkpoint_is_a_weights_file_too(tmp_path: Path) -> None:
-    own = trainer(TINY)
-    own.checkpoint().save(tmp_path / "checkpoint.pt")
-    _, variant, module = load_module(tmp_path / "checkpoint.pt", None)
-    assert variant.name == TINY.variant
-    assert_same(dict(module.state_dict()), own.average)
-
-
 # What goes wrong
-
-
-@pytest.fixture
-def full_disk() -> Iterator[None]:
-    """No file may grow beyond 4 kB, as on a disk that is full."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-@pytest.fixture
-def saved(tmp_path: Path) -> Path:
-    trainer(TINY).checkpoint().save(tmp_path / "checkpoint.pt")
-    return tmp_path / "checkpoint.pt"
-
-
-def test_a_full_disk_loses_no_checkpoint(saved: Path, full_disk: None) -> None:
-    before = saved.read_bytes()
-    later = trainer(TINY)
-    later.step = 7
-    with pytest.raises(OutputError, match=r"of step 7 cannot be written: File too large. The one before it is whole"):
-        later.checkpoint().save(saved)
-    assert saved.read_bytes() == before
-    assert [path.name for path in saved.parent.iterdir()] == ["checkpoint.pt"]
 
 
 def test_early_stop_ends_with_the_best_weights_kept(pairs: list[Pair], tmp_path: Path) -> None:
