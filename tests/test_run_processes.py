@@ -31,7 +31,6 @@ from pathlib import Path
 sys.path.insert(0, {tests!r})
 from nearest_engine import NearestEngine
 from upscale_cli.request import NetworkOptions, RunRequest
-from upscale_cli.request import NetworkOptions, RunRequest
 from upscale_cli.run import RunReport, run
 inputs, out, pause = {inputs!r}, Path({out!r}), {pause!r}
 request = RunRequest(inputs=tuple(inputs), output=out, network=NetworkOptions(model="bicubic"))
