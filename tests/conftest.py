@@ -80,6 +80,12 @@ def oracles() -> Path:
     return _shared("data/oracles")
 
 
+@pytest.fixture(scope="session")
+def fivek() -> Path:
+    """Six photographs and what an expert made of them, for research only."""
+    return _shared("data/fivek/pairs")
+
+
 def _shared(name: str) -> Path:
     if not (SHARED / name).is_dir():
         pytest.skip(f"{name} is not on this machine; its licence lets nobody ship it")

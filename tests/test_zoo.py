@@ -127,8 +127,12 @@ def test_nothing_beyond_the_margin_is_seen(variant: zoo.Variant) -> None:
 def test_a_tiny_variant_learns_one_patch(variant: zoo.Variant, spices: np.ndarray) -> None:
     module = build(variant).train()
     hr = to_tensor(spices[200:232, 300:332])
-    lr = F.interpolate(hr, scale_factor=1 / variant.scale, mode="bicubic", antialias=True)
-    floor = F.mse_loss(zoo.find(f"bicubic/x{variant.scale}").build()(lr), hr)
+    if variant.task == "enhance":
+        lr = hr**1.5
+        floor = F.mse_loss(lr, hr)
+    else:
+        lr = F.interpolate(hr, scale_factor=1 / variant.scale, mode="bicubic", antialias=True)
+        floor = F.mse_loss(zoo.find(f"bicubic/x{variant.scale}").build()(lr), hr)
     optimizer = torch.optim.Adam(module.parameters(), lr=1e-2)
 
     def step() -> float:

@@ -18,7 +18,7 @@ from upscale_cli import zoo
 from upscale_cli.metrics.catalog import score
 from upscale_cli.metrics.protocol import Protocol
 from upscale_cli.weights import ncnn
-from upscale_cli.zoo import edsr, improved, lightweight, rdn, rrdb, rrdn, srresnet, srvgg
+from upscale_cli.zoo import edsr, enhance_residual, improved, lightweight, lut3d, rdn, rrdb, rrdn, srresnet, srvgg
 from upscale_cli.zoo.edsr import EDSR
 from upscale_cli.zoo.rdn import RDN
 from upscale_cli.zoo.rrdb import RRDBNet
@@ -26,7 +26,7 @@ from upscale_cli.zoo.rrdn import RRDN
 from upscale_cli.zoo.srgan import Discriminator, UNetDiscriminatorSN
 from upscale_cli.zoo.srvgg import SRVGGNetCompact
 
-FILES = (edsr, improved, lightweight, rdn, rrdb, rrdn, srresnet, srvgg)
+FILES = (edsr, enhance_residual, improved, lightweight, lut3d, rdn, rrdb, rrdn, srresnet, srvgg)
 TABLE = tuple(variant for file in FILES for variant in file.VARIANTS)
 State = Mapping[str, Tensor]
 

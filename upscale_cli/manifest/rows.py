@@ -103,6 +103,8 @@ class Entry:
     license: License | None = None
     scores: tuple[Score, ...] = ()
     recipe: str | None = None
+    style: str | None = None
+    """What `upscale enhance --style` calls it ("expert-c"), of any of the networks that learned this style."""
 
     @property
     def usable(self) -> bool:
@@ -151,7 +153,7 @@ def read_row(name: str, row: object, *, imported: bool = False) -> Entry:
     statuses = ("imported",) if imported else tuple(status for status in _OF_STATUS if status != "imported")
     status = _take(row, name, {"status": partial(_choice, statuses)}, others=True)["status"]
     fields, kinds = _OF_STATUS[status]
-    values = _take(row, name, {"status": _text, **fields}, optional=_RECIPE)
+    values = _take(row, name, {"status": _text, **fields}, optional=_OPTIONAL)
     if "source" in values and not isinstance(values["source"], kinds):
         raise ValueError(f"{name}.source: a {status} row cannot have it")
     if imported and values["model"] != name:
@@ -286,7 +288,7 @@ _ROW: Fields = {
 _KEYS: Fields = {"keys_sha256": _SHA256}
 _FILE: Fields = {"source": _source, "size": _count, "sha256": _SHA256}
 _WORTH: Fields = {"license": _license, "scores": partial(_list, _score)}
-_RECIPE: Fields = {"recipe": _text}
+_OPTIONAL: Fields = {"recipe": _text, "style": partial(_matching, _NAME, "the name of a style")}
 _LICENSE: Fields = {
     "spdx": _text,
     "attribution": _text,
@@ -328,9 +330,9 @@ _SOURCES: Mapping[str, tuple[type[Source], Fields]] = {
     ),
 }
 _OF_STATUS: Mapping[str, tuple[Fields, tuple[type[Source], ...]]] = {  # its fields, and the sources it may have
-    "published": ({**_ROW, **_KEYS, **_FILE, **_WORTH, **_RECIPE}, (Hub, Wheel)),
-    "bundled": ({**_ROW, **_KEYS, **_FILE, **_WORTH, **_RECIPE}, (Bundled,)),
-    "untrained": ({**_ROW, **_KEYS, **_RECIPE}, ()),
-    "formula": ({**_ROW, **_RECIPE}, ()),
+    "published": ({**_ROW, **_KEYS, **_FILE, **_WORTH, **_OPTIONAL}, (Hub, Wheel)),
+    "bundled": ({**_ROW, **_KEYS, **_FILE, **_WORTH, **_OPTIONAL}, (Bundled,)),
+    "untrained": ({**_ROW, **_KEYS, **_OPTIONAL}, ()),
+    "formula": ({**_ROW, **_OPTIONAL}, ()),
     "imported": ({**_ROW, **_KEYS, **_FILE}, (Imported,)),
 }

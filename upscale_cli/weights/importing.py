@@ -4,6 +4,7 @@ Owns the way from a file to tensors under our keys and the network they belong t
 nothing that it reads and writes nothing.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,7 @@ class ForeignWeights:
 
 
 def read_weights(path: Path, *, variant: str | None = None) -> ForeignWeights:
-    """Read safetensors, a PyTorch checkpoint or ncnn's .param and .bin (either is named, the other lies beside it).
+    """Read safetensors, a PyTorch checkpoint or ncnn's .param and .bin; of two files either is named, both are read.
 
     The network is `variant`, else the one the header names, else the one that the keys and shapes belong to. Raises
     WeightsError, naming the file and the cause (UnknownNetworkError if that is all), and UsageError if no network is
@@ -55,10 +56,32 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str], tuple[s
         case "safetensors":
             return *formats.read_state(path), ()
         case "archive" | "pickle":
-            state, notes = pth.read(path)
+            state, notes = _both_halves(path, *pth.read(path))
         case "ncnn graph" | "ncnn weights":
             state, notes = ncnn.read(path)
     return state, {}, notes
+
+
+def _both_halves(
+    path: Path, state: dict[str, Tensor], notes: tuple[str, ...]
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Of a network that is published as two files, either of which is named, the other lies beside it.
+
+    Zeng's adaptive LUTs are: tables of colours in `LUTs.pth`, and what chooses among them in `classifier.pth`.
+    """
+    parts = {"LUTs": "0.LUT", "classifier": "model.16.weight"}
+    found = [part for part, key in parts.items() if key in state]
+    if len(found) != 1 or not all(re.fullmatch(r"\d\.LUT|model\.\d+\.(weight|bias)", key) for key in state):
+        return state, notes
+    (other,) = parts.keys() - set(found)
+    beside = path.with_name(path.name.replace(found[0], other))
+    if beside == path or not beside.is_file():
+        raise WeightsError(
+            f"{path} is half of an adaptive LUT. Put the other half, {other}.pth, beside it, named alike: LUTs.pth and "
+            "classifier.pth."
+        )
+    rest, _ = pth.read(beside)
+    return {**state, **rest}, (*notes, f"{beside.name} read with it")
 
 
 def check(variant: zoo.Variant, state: Mapping[str, Tensor]) -> None:

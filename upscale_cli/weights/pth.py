@@ -142,13 +142,26 @@ def _unwrap(loaded: object, path: Path) -> tuple[dict[str, Tensor], tuple[str, .
         assert isinstance(table, Mapping)
         table = table[inner[0]]
         notes.append(f"{inner[0]} taken" + (f", {', '.join(inner[1:])} ignored" if inner[1:] else ""))
-    tensors = dict(table) if isinstance(table, Mapping) else {}
-    tensors = {key: value for key, value in tensors.items() if isinstance(key, str) and isinstance(value, Tensor)}
+    tensors = _named_tensors(table if isinstance(table, Mapping) else {})
     tensors.pop("n_averaged", None)  # the counter of torch's AveragedModel
     if not tensors:
         raise WeightsError(f"{path} holds no weights of a network: {_contents(loaded)}. Look for another file.")
     plain = {re.sub(r"^(module\.|_orig_mod\.)+", "", key): value for key, value in tensors.items()}
     return plain if len(plain) == len(tensors) else tensors, tuple(notes)
+
+
+def _named_tensors(table: Mapping[object, object]) -> dict[str, Tensor]:
+    """The tensors of a table; where there are none, those of state dicts in it, as `name.key`."""
+    tensors = {key: value for key, value in table.items() if isinstance(key, str) and isinstance(value, Tensor)}
+    if tensors:
+        return tensors
+    inner = {key: value for key, value in table.items() if isinstance(key, str) and isinstance(value, Mapping)}
+    return {
+        f"{name}.{key}": value
+        for name, state in inner.items()
+        for key, value in state.items()
+        if isinstance(key, str) and isinstance(value, Tensor)
+    }
 
 
 def _contents(loaded: object) -> str:

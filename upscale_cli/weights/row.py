@@ -12,7 +12,8 @@ from upscale_cli.weights.formats import check_fits, expected_shapes, identify, k
 
 
 def manifest_row(path: Path, manifest: Manifest, *, license: License) -> Entry:
-    """The bundled row for `path`, made from the row the manifest already has for the file's variant.
+    """The bundled row for `path`, made from the row the manifest already has for the file's variant: of several, which
+    differ in what they learned, the one that the file is called after.
 
     The file's header may say `variant`, `recipe` and `scores` (a JSON list with the fields of `Score`); without a
     variant the keys and shapes decide. Raises WeightsError if the file does not fit or the manifest has no such row.
@@ -21,7 +22,8 @@ def manifest_row(path: Path, manifest: Manifest, *, license: License) -> Entry:
     variant = zoo.find(metadata["variant"]) if "variant" in metadata else identify(state_shapes(state))[0]
     expected = expected_shapes(variant)
     check_fits(state, expected, name=variant.name)
-    entry = next((e for e in manifest.entries if e.variant == variant.name), None)
+    rows = [entry for entry in manifest.entries if entry.variant == variant.name]
+    entry = next((entry for entry in rows if entry.name == path.stem), rows[0] if rows else None)
     if entry is None:
         raise WeightsError(f"The manifest has no row for {variant.name}. Add it with the status untrained first.")
     try:

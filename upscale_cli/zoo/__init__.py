@@ -8,10 +8,12 @@ from upscale_cli.zoo import (
     cyclegan,
     drct,
     edsr,
+    enhance_residual,
     hat,
     improved,
     interpolation,
     lightweight,
+    lut3d,
     mobilenetv2_decoder,
     rdn,
     realplksr,
@@ -46,6 +48,8 @@ _ARCHITECTURES = (
     swinir.ARCHITECTURE,
     hat.ARCHITECTURE,
     drct.ARCHITECTURE,
+    enhance_residual.ARCHITECTURE,
+    lut3d.ARCHITECTURE,
     interpolation.ARCHITECTURE,
 )
 _BY_NAME = {variant.name: variant for architecture in _ARCHITECTURES for variant in architecture.variants}
