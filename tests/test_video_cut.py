@@ -4,17 +4,13 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-import numpy as np
 import pytest
 from clips import clip, packets_of, pan, pictures_of, rich, times_of
 from command import names, place, upscale  # noqa: F401  one is a fixture
-from nearest_engine import NearestEngine
 from test_video_resume import film, killed, same, whole_parts
 
 from upscale_cli.errors import UsageError
-from upscale_cli.media.job import Job
 from upscale_cli.media.video.options import VideoOptions, seconds_of
-from upscale_cli.pipeline import Upscaler, process
 
 
 def test_a_part_of_a_film_begins_at_nought_and_its_sound_stays_beside_it() -> None:
@@ -88,19 +84,3 @@ def test_the_window_of_a_preview_lies_in_the_middle_of_what_is_asked_for() -> No
     assert VideoOptions(preview=True, start=2, end=8).window(10) == (3.5, 6.5)
     assert VideoOptions(preview=True).window(2) == (0, 3)
     assert VideoOptions().window(10) is None
-
-
-def test_frames_equal_to_the_one_before_are_inferred_once() -> None:
-    first, second = pan(2, (48, 32))
-    frames = [first, first, first, second, second, first]
-    clip(Path("in.mkv"), frames, times=[index * 512 for index in range(6)], codec="ffv1", pix_fmt="yuv444p")
-    engine = NearestEngine()
-    job = Job(Path("in.mkv"), Path("out.mkv"), "MATROSKA", 64, 96, "key")
-    (result,) = process([job], Upscaler([engine]))
-    assert (result.error, result.frames) == (None, 6)
-    assert result.notes == ("frames equal to the one before, made once: 3",)
-    assert len(engine.shapes) == 3
-    made = pictures_of(Path("out.mkv"))
-    assert (made[0] == made[2]).all()
-    assert not np.array_equal(made[2], made[3])
-    assert times_of(Path("out.mkv")) == times_of(Path("in.mkv"))

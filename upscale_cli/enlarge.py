@@ -65,6 +65,13 @@ class Upscaler:
         """What the last frame took; complete after its last strip."""
         self._stages = [Stage(engine, tile_px=tile_px, overlap_px=overlap_px, batch=batch) for engine in stages]
 
+    def begin(self, static: float | None) -> None:
+        """The next frame has nothing to do with those before. From it on, tiles that change by no more than `static`
+        levels of 255 from frame to frame are inferred once; None is for pictures that have nothing in common.
+        """
+        for stage in self._stages:
+            stage.begin(static)
+
     def enlarge(
         self, frame: Frame, height: int, width: int, *, depth: int | None = None, progress: Tick | None = None
     ) -> Frame:

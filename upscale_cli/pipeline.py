@@ -7,11 +7,9 @@ comes with its target, a result goes out.
 
 import queue
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
-
-import numpy as np
 
 from upscale_cli.enlarge import Cost, Effort, Upscaler
 from upscale_cli.errors import DeviceLostError, InputError, UpscaleError
@@ -22,6 +20,7 @@ from upscale_cli.media.image import ImageInfo
 from upscale_cli.media.job import Job, PictureOptions
 from upscale_cli.media.metadata import Metadata
 from upscale_cli.media.paths import shown
+from upscale_cli.media.video.parts import frames_a_part
 
 __all__ = ["Cost", "Effort", "Event", "Job", "JobResult", "PictureOptions", "Upscaler", "process"]
 
@@ -106,16 +105,13 @@ class _Work:
     """Done, those that an earlier run made included."""
     bytes: int = 0
     missing: str = ""
-    last: Frame | None = None
-    """Of a video, the source's frame that was enlarged last, and what came of it."""
-    strips: list[Frame] = field(default_factory=list)
-    repeated: int = 0
+    part: int = 1
+    """Frames after which the next must come out the same whatever came before: there a killed film goes on."""
+    static: float | None = None
+    """By how many levels tiles may change from frame to frame and count as one; None where frames are unrelated."""
     in_pixels: int = 0
     out_pixels: int = 0
     error: Exception | None = None
-
-    def _remarks(self) -> tuple[str, ...]:
-        return (f"frames equal to the one before, made once: {self.repeated}",) if self.repeated else ()
 
     def fail(self, error: Exception) -> None:
         self.error = self.error or error
@@ -130,7 +126,7 @@ class _Work:
             precision=self.effort.precision,
             backend=self.effort.backend,
             retries=self.effort.retries,
-            notes=tuple(dict.fromkeys((*self.source_notes, *self.effort.notes, *self.sink_notes, *self._remarks()))),
+            notes=tuple(dict.fromkeys((*self.source_notes, *self.effort.notes, *self.sink_notes))),
             error=None if self.error is None else _message(self.error),
             in_pixels=self.in_pixels,
             out_pixels=self.out_pixels,
@@ -238,14 +234,9 @@ class _Run:
         height = max(1, round(frame.height * job.height / info.height))
         width = max(1, round(frame.width * job.width / info.width))
         depth = 16 if self.options.depth == "16" else None
-        same = work.last is not None and np.array_equal(work.last.color, frame.color)
-        strips = work.strips if same else self.upscaler.strips(frame, height, width, depth=depth, progress=tick)
-        if not info.counted:
-            work.last, work.strips = frame, []
-        for made in strips:
-            strip = replace(made, pts=frame.pts, ticks=frame.ticks)
-            if not info.counted:
-                work.strips.append(strip)
+        if work.frames % work.part == 0:
+            self.upscaler.begin(work.static)
+        for strip in self.upscaler.strips(frame, height, width, depth=depth, progress=tick):
             if work.error is not None:  # it cannot be written
                 return
             size = _frame_bytes(strip)
@@ -253,11 +244,7 @@ class _Run:
             self.pictures.reserve(size)
             self.pictures.put(_Item(work, strip, size, height))
             work.enlarging.start()
-        if same:
-            tick(1, 1)
-        else:
-            work.effort += self.upscaler.effort
-        work.repeated += same
+        work.effort += self.upscaler.effort
         work.frames += 1
         work.in_pixels += frame.height * frame.width
         work.out_pixels += height * width
@@ -289,6 +276,11 @@ class _Run:
             size = info.height * info.width * (info.channels + info.alpha) * info.depth // 8
             frames, found = source.frames(), 0
             work.frames = skip
+            if not info.counted:
+                work.part = frames_a_part(work.job.height, work.job.width, options.video.part_frames)
+                work.static = options.video.skip_static
+            elif info.animated:
+                work.part, work.static = info.frames, 0.0
             # By the header's count: asking for one more would keep the source and its pixels until there is room.
             while work.error is None and (found < info.frames or not info.counted):
                 work.reading.stop()

@@ -4,13 +4,14 @@ Refuses files, threads and torch: an Engine takes numpy tiles and gives numpy ti
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from upscale_cli.engines.interface import Engine, Tiles
 from upscale_cli.errors import InferenceError, NonFiniteOutputError, OutOfMemoryError
+from upscale_cli.recall import Recall
 from upscale_cli.strips import Rows
 from upscale_cli.tiles import RAMP_PX, Blend, Depth, Floats, Pixels, Plan, Tile, plan, smallest_tile
 
@@ -37,6 +38,9 @@ class Effort:
     """Times smaller tiles were begun with because the device had no memory."""
     redone: int = 0
     """Tiles that were redone in fp32."""
+    tiles: int = 0
+    reused: int = 0
+    """Of the tiles, those that were as in an earlier frame, and not inferred."""
     remarks: tuple[str, ...] = ()
 
     @property
@@ -54,6 +58,8 @@ class Effort:
             found.append(
                 f"{self.redone} tile{'s' * (self.redone > 1)} redone in fp32: NaN or black in {self.precision}"
             )
+        if self.reused:
+            found.append(f"{self.reused:,} of {self.tiles:,} tiles as in an earlier frame: inferred once")
         return tuple(found)
 
     def __add__(self, later: "Effort") -> "Effort":
@@ -61,6 +67,8 @@ class Effort:
             later,
             restarts=self.restarts + later.restarts,
             redone=self.redone + later.redone,
+            tiles=self.tiles + later.tiles,
+            reused=self.reused + later.reused,
             remarks=tuple(dict.fromkeys(self.remarks + later.remarks)),
         )
 
@@ -83,9 +91,20 @@ class Stage:
         # Asked once: what a run finds free depends on what the last one left behind, and tiles must not change with it.
         self._budget = engine.available_bytes() // 2
         self._tile_px = tile_px or self._automatic_tile(overlap)
+        self._fine_px = max(self._smallest, _OVERLAP_SHARE * overlap)
+        self._most_px: int | None = None
         self._batch = batch
+        self._recall: Recall | None = None
         self._twin: Engine | None = None
         self._heard = {"", engine.remark}
+
+    def begin(self, static: float | None) -> None:
+        """What comes now has nothing to do with what came before. Tiles that change by no more than `static` levels of
+        255 from one picture to the next are inferred once; None keeps nothing of any.
+        """
+        self._recall = None if static is None else Recall(static)
+        # Large tiles are the fastest, but something moves in every one.
+        self._most_px = self._fine_px if static and not self._wanted_px else None
 
     def _automatic_tile(self, overlap: int) -> int:
         """Large enough that margins cost little, small enough for the caches and the memory."""
@@ -98,7 +117,7 @@ class Stage:
         """The tiles of a picture of this size, with what has been learned of the memory."""
         multiple = self.engine.multiple_of
         height, width = (-(-side // multiple) * multiple for side in (height, width))
-        tile_px = self._tile_px if self.engine.tileable else max(height, width)
+        tile_px = min(self._tile_px, self._most_px or self._tile_px) if self.engine.tileable else max(height, width)
         return plan(height, width, tile_px=tile_px, margin=self._margin, ramp=self._ramp, multiple=multiple)
 
     def _remarks(self, grid: Plan) -> tuple[str, ...]:
@@ -186,14 +205,46 @@ class Stage:
     def _tiles(self, engine: Engine, source: Rows, grid: Plan, top: int) -> Iterator[tuple[Tile, Floats, int]]:
         """Every tile enlarged, a batch at a time; with the last of each batch, tiles done so far, else 0."""
         self._check_room(grid)
-        tiles, size, done = list(grid), self.batch_for(grid), 0
-        batches = (tiles[first : first + size] for first in range(0, len(tiles), size))
-        for batch, lr, asked in _ahead(engine, ((batch, _cut(source, grid, batch, top)) for batch in batches)):
-            sr, redone = self._answer(engine, lr, asked)
-            self.effort = replace(self.effort, redone=self.effort.redone + redone)
-            done += len(batch)
-            for pixels, tile in zip(sr, batch, strict=True):
-                yield tile, pixels, done * (tile is batch[-1])
+        done = 0
+        for run, asked in _ahead(engine, self._runs(source, grid, top)):
+            fresh: Iterator[Floats] = iter(())
+            if len(run.lr):
+                sr, redone = self._answer(engine, run.lr, asked)
+                self.effort = replace(self.effort, redone=self.effort.redone + redone)
+                self._remember(run, sr)
+                fresh = iter(sr)
+            done += len(run.tiles)
+            reused = self.effort.reused + len(run.tiles) - len(run.lr)
+            self.effort = replace(self.effort, tiles=self.effort.tiles + len(run.tiles), reused=reused)
+            for tile, known in run.tiles:
+                yield tile, next(fresh) if known is None else known, done * (tile is run.tiles[-1][0])
+
+    def _remember(self, run: "_Run", sr: Floats) -> None:
+        if self._recall:
+            for (tile, _), lr, pixels in zip((each for each in run.tiles if each[1] is None), run.lr, sr, strict=True):
+                self._recall.add(tile, lr, pixels)
+
+    def _runs(self, source: Rows, grid: Plan, top: int) -> Iterator["_Run"]:
+        """The tiles of a grid that lies in the source from `top` on, as many new ones at a time as make a batch."""
+        if self._recall:
+            self._recall.begin(grid)
+        size = self.batch_for(grid)
+        most = size + len(grid.columns.starts)  # of a frame that stands still too, strips come early
+
+        def room() -> Pixels:
+            return np.empty((size, grid.rows.side, grid.columns.side, 3), source.dtype)
+
+        tiles, lr, new = [], room(), 0
+        for tile in grid:
+            source.fill(lr[new], top + tile.top, tile.left)
+            known = self._recall.find(tile, lr[new]) if self._recall else None
+            tiles.append((tile, known))
+            new += known is None
+            if new == size or len(tiles) == most:
+                yield _Run(tiles, lr[:new])
+                tiles, lr, new = [], room(), 0
+        if tiles:
+            yield _Run(tiles, lr[:new])
 
     def _check_room(self, grid: Plan) -> None:
         """OutOfMemoryError for a whole picture that the machine cannot hold.
@@ -224,25 +275,25 @@ class Stage:
         return self._twin
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Run:
+    """Tiles that follow each other."""
+
+    tiles: list[tuple[Tile, Floats | None]]
+    """Each with its enlargement, where that is known."""
+    lr: Pixels
+    """N x H x W x 3: of the others, what goes to the engine."""
+
+
 class _BlackTileError(InferenceError):
     """The network made black of something that was not."""
 
 
-def _cut(source: Rows, grid: Plan, tiles: Sequence[Tile], top: int) -> Pixels:
-    """N x H x W x 3 of what lies in the source from `top` on."""
-    lr = np.empty((len(tiles), grid.rows.side, grid.columns.side, 3), source.dtype)
-    for slot, tile in zip(lr, tiles, strict=True):
-        source.fill(slot, top + tile.top, tile.left)
-    return lr
-
-
-def _ahead(
-    engine: Engine, batches: Iterator[tuple[Sequence[Tile], Pixels]]
-) -> Iterator[tuple[Sequence[Tile], Pixels, Callable[[], Floats]]]:
-    """Every batch with what waits for its enlargement, as many submitted before as the engine wants."""
-    waiting: deque[tuple[Sequence[Tile], Pixels, Callable[[], Floats]]] = deque()
-    for tiles, lr in batches:
-        waiting.append((tiles, lr, engine.submit(lr)))
+def _ahead(engine: Engine, runs: Iterator[_Run]) -> Iterator[tuple[_Run, Callable[[], Floats]]]:
+    """Every run with what waits for its enlargement, as many submitted before as the engine wants."""
+    waiting: deque[tuple[_Run, Callable[[], Floats]]] = deque()
+    for run in runs:
+        waiting.append((run, engine.submit(run.lr) if len(run.lr) else lambda: np.empty(0, np.float32)))
         if len(waiting) == engine.in_flight:
             yield waiting.popleft()
     yield from waiting

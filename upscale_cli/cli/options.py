@@ -267,6 +267,15 @@ PreviewOpt = Annotated[
     bool,
     typer.Option("--preview", help="Only 3 seconds of the middle, as a file of its own.", rich_help_panel=_VIDEO),
 ]
+SkipStaticOpt = Annotated[
+    float,
+    typer.Option(
+        "--skip-static",
+        metavar="LEVELS",
+        help="Infer tiles anew only where they changed by more, of 255; 0: at all.",
+        rich_help_panel=_VIDEO,
+    ),
+]
 PartFramesOpt = Annotated[
     int | None,
     typer.Option("--part-frames", metavar="N", help="Frames a part, the most a kill costs.", rich_help_panel=_VIDEO),

@@ -35,6 +35,8 @@ class VideoOptions:
     end: float | None = None
     preview: bool = False
     """Only a sample out of the middle of that."""
+    skip_static: float = 0.0
+    """Levels of 255 by which a tile may differ from the one last inferred there, and be taken for it."""
 
     def window(self, seconds: float) -> tuple[float, float] | None:
         """From when to when a film of this length is made, in seconds after its beginning; None is all of it."""
@@ -56,6 +58,10 @@ class VideoOptions:
                 raise UsageError(f"-e {pair} means nothing. Write -e key=value, such as -e tune=grain.")
         if self.crf is not None and not 0 <= self.crf <= 63:
             raise UsageError(f"--crf {self.crf:g} means nothing. Choose a number from 0, best, to 63.")
+        if not 0 <= self.skip_static <= 255:
+            raise UsageError(
+                f"--skip-static {self.skip_static:g} means nothing. Choose levels from 0, only what is equal, to 255."
+            )
         if self.part_frames is not None and self.part_frames < 1:
             raise UsageError(f"--part-frames {self.part_frames} means nothing. Use 1 or more.")
 

@@ -16,6 +16,8 @@ from pathlib import Path
 from upscale_cli.media.paths import shorten
 
 _KEY = "key"
+_PART_PIXELS = 500_000_000  # seconds of work where a network makes them, and some keyframes more than a whole film has
+_FEWEST, _MOST = 24, 250
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,11 @@ class PartWriter:
     def abandon(self) -> None:
         """Let go of what is not whole."""
         self._file.close()
+
+
+def frames_a_part(height: int, width: int, asked: int | None) -> int:
+    """Frames of a part of a film of this size, unless another number is asked for."""
+    return asked or min(_MOST, max(_FEWEST, _PART_PIXELS // (height * width)))
 
 
 def folder_of(target: Path) -> Path:

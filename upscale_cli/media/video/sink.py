@@ -24,10 +24,7 @@ from upscale_cli.media.video.container import VideoInfo
 from upscale_cli.media.video.encoder import choose, encoder
 from upscale_cli.media.video.filters import EXACT, Chain
 from upscale_cli.media.video.join import join
-from upscale_cli.media.video.parts import Parts, PartWriter
-
-_PART_PIXELS = 500_000_000  # seconds of work where a network makes them, and some keyframes more than a whole film has
-_FEWEST, _MOST = 24, 250
+from upscale_cli.media.video.parts import Parts, PartWriter, frames_a_part
 
 
 class VideoSink:
@@ -45,8 +42,7 @@ class VideoSink:
         self._tags = options.keep_metadata
         self._window = info.window(options.video)
         self._parts = Parts(job.target, job.key)
-        fitting = min(_MOST, max(_FEWEST, _PART_PIXELS // (job.height * job.width)))
-        self._part_frames = options.video.part_frames or fitting
+        self._part_frames = frames_a_part(job.height, job.width, options.video.part_frames)
         self._canvas: Canvas | None = None
         self._chain: Chain | None = None
         self._encoder: VideoCodecContext | None = None
