@@ -109,8 +109,8 @@ def test_a_weighted_sum_is_that_of_its_terms(photo: np.ndarray, vgg_file: str) -
     ("settings", "message"),
     [
         ({"loss": "l1:1, percptual:1"}, "Did you mean 'perceptual'"),
-        ({"loss": "teacher:1"}, "names a teacher, and none is set"),
-        ({"teacher": "edsr-x4"}, "The teacher edsr-x4 makes x4, lightweight/x2-tiny x2. Choose one of x2"),
+        ({"loss": "teacher:1"}, "names a teacher, which is not set"),
+        ({"teacher": "edsr-x4"}, "The teacher edsr-x4 makes x4, not x2. Choose one of x2"),
         ({"teacher": "nobody-x2"}, "no model 'nobody-x2'"),
         ({"loss": "ms-ssim:1"}, "needs 176 x 176 pixels; patch_px = 16 makes 32 x 32. Set patch_px to 88"),
         ({"loss": "cycle:1, gan:1"}, "train a cyclegan; lightweight/x2-tiny is none"),

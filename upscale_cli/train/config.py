@@ -75,8 +75,14 @@ class TrainConfig:
     checkpoint_every: int = 500
 
     # Data
-    degradation: Literal["auto", "bicubic", "unknown", "realesrgan"] = "auto"
+    degradation: Literal["auto", "bicubic", "unknown", "realesrgan", "unprocessed"] = "auto"
     """How LR is made of HR; `auto` takes LR files where there are some, and bicubic where there are none."""
+    draws: int = 1
+    """Degradation `unprocessed`: how many times each photograph is pushed back, each time otherwise."""
+    photo_px: int = 0
+    """Longer side that photographs are scaled to before all else, where they are larger; 0 scales none."""
+    whole: bool = False
+    """A patch is a whole picture, squeezed to patch_px a side: for networks that look at all of it."""
     preupsample: int = 1
     """For networks of scale 1: LR is made so many times smaller than HR, and enlarged again by bicubic."""
     sharpen: bool = False
@@ -92,7 +98,8 @@ class TrainConfig:
 
     # Method
     loss: str = "l1:1"
-    """A weighted sum: l1, mse, charbonnier, ssim, ms-ssim; perceptual; teacher; gan; cycle and identity."""
+    """A weighted sum: l1, mse, charbonnier, ssim, ms-ssim; perceptual; teacher; gan; cycle and identity; of the tables
+    of a lut3d, smooth and monotone."""
     perceptual_net: Literal["vgg16", "vgg19"] = "vgg19"
     perceptual_layers: str = "conv5_4"
     """Layers of VGG and what each counts: "conv3_4:0.5, conv5_4:1"."""
@@ -104,11 +111,20 @@ class TrainConfig:
     discriminator: Literal["unet", "srgan", "patch"] = "unet"
     discriminator_channels: int = 64
     teacher: str = ""
-    """A model or a weights file whose pictures are learned as well: `teacher` in the loss, else with the weight 1."""
+    """A model or a weights file whose pictures are learned as well: `teacher` in the loss, else with the weight 1.
+
+    Of several, `a,b`, it is their mean. With the degradation `unprocessed` its pictures of the whole photographs, which
+    show how dark they are, become the targets themselves.
+    """
     prune: float = 0.0
     """Share of all channels to leave out of the network that `init` names, before training."""
     quantize_aware: bool = False
     """Round in the forward pass as int8 will."""
+
+    @property
+    def teacher_makes_targets(self) -> bool:
+        """Instead of being a term of the loss."""
+        return bool(self.teacher) and self.degradation == "unprocessed"
 
     @property
     def higher_is_better(self) -> bool:
@@ -116,14 +132,22 @@ class TrainConfig:
         return self.best_by in METRICS and METRICS[self.best_by].higher_is_better
 
     def __post_init__(self) -> None:
-        at_least_1 = ("batch", "accumulate", "patch_px", "validate_every", "checkpoint_every", "detail_draws")
+        at_least_1 = ("draws", "batch", "accumulate", "patch_px", "validate_every", "checkpoint_every", "detail_draws")
         for name in ("steps", *at_least_1, "preupsample", "discriminator_channels"):
             if getattr(self, name) < 1:
                 raise UsageError(f"Training setting {name} is {getattr(self, name)}; it must be at least 1.")
         for name in ("ema_decay", "beta1", "beta2", "brightness", "contrast", "prune"):
             if not 0 <= getattr(self, name) < 1:
                 raise UsageError(f"Training setting {name} is {getattr(self, name)}; it must be in [0, 1).")
-        for name in ("warmup_steps", "weight_decay", "clip_norm", "patience", "stop_after", "learning_rate_final"):
+        for name in (
+            "warmup_steps",
+            "weight_decay",
+            "clip_norm",
+            "patience",
+            "stop_after",
+            "learning_rate_final",
+            "photo_px",
+        ):
             if getattr(self, name) < 0:
                 raise UsageError(f"Training setting {name} is {getattr(self, name)}; it must not be negative.")
         for name in ("learning_rate", "step_factor"):

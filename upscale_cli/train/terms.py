@@ -10,7 +10,9 @@ PIXEL = ("l1", "mse", "charbonnier", "ssim", "ms-ssim")
 """Terms that look at two pictures and nothing else."""
 CYCLE = ("cycle", "identity")
 """Terms of two networks that undo each other."""
-TERMS = (*PIXEL, "perceptual", "teacher", "gan", *CYCLE)
+TABLES = ("smooth", "monotone")
+"""Terms of the tables of a lut3d."""
+TERMS = (*PIXEL, "perceptual", "teacher", *TABLES, "gan", *CYCLE)
 
 
 def parse_terms(text: str, known: Collection[str], *, setting: str) -> dict[str, float]:

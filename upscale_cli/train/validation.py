@@ -50,7 +50,7 @@ class Validation:
     def __init__(self, config: TrainConfig, variant: Variant, pairs: Sequence[Pair], device: torch.device) -> None:
         """UsageError for a metric whose weights cannot be had."""
         self._variant, self._pairs, self._device = variant, pairs, device
-        self._centres = [centre(pair, variant.scale) for pair in pairs]
+        self._centres = [pair if config.whole else centre(pair, variant.scale) for pair in pairs]
         self._metrics = choose(config.metrics)
         try:
             self._open = {metric.name: metric.open(Needs(device=str(device))) for metric in self._metrics if pairs}
@@ -64,7 +64,7 @@ class Validation:
         return "; ".join((common, *(f"{metric.title}: {metric.protocol}" for metric in self._metrics)))
 
     def score(self, weights: dict[str, Tensor]) -> Scores | None:
-        """On the middle of each picture; None where there are none."""
+        """On the middle of each picture, or on the whole where that is trained on; None where there are none."""
         return self._judge(self._upscaler(weights, "auto"), self._centres)[0] if self._centres else None
 
     def judge(self, weights: dict[str, Tensor]) -> Verdict | None:

@@ -1,4 +1,4 @@
-"""Low resolution made from high: bicubic, a plain blur-noise-JPEG, and the second-order degradation of Real-ESRGAN.
+"""Low resolution made from high: bicubic, a plain blur-noise-JPEG, Real-ESRGAN's of the second order; or just unedited.
 
 Wang et al., arXiv:2107.10833. Order and parameters are those of realesrgan/models/realesrnet_model.py and
 options/train_realesrnet_x4plus.yml of xinntao/Real-ESRGAN (BSD-3-Clause); resizing and JPEG are OpenCV's instead of
@@ -16,8 +16,9 @@ import numpy.typing as npt
 
 from upscale_cli.media.resize import imresize
 from upscale_cli.train.data.kernels import Blur, Kernel, draw_blur, draw_final
+from upscale_cli.train.data.unprocessed import draw_push, push_back
 
-Degradation = Literal["bicubic", "unknown", "realesrgan"]
+Degradation = Literal["bicubic", "unknown", "realesrgan", "unprocessed"]
 Floats = np.ndarray  # float32 in [0, 1]; OpenCV promises no dtype
 Pixels = npt.NDArray[np.uint8]
 
@@ -47,7 +48,7 @@ FIRST = Stage(Blur((0.2, 3)), 1.0, (0.2, 0.7, 0.1), (0.15, 1.5), (1, 30), (0.05,
 SECOND = Stage(Blur((0.2, 1.5)), 0.8, (0.3, 0.4, 0.3), (0.3, 1.2), (1, 25), (0.05, 2.5))
 UNKNOWN_SIGMA, UNKNOWN_NOISE, UNKNOWN_JPEG = (0.2, 3), (0, 15), (40, 95)
 
-SURROUND_PX: dict[Degradation, int] = {"bicubic": 8, "unknown": 16, "realesrgan": 36}
+SURROUND_PX: dict[Degradation, int] = {"bicubic": 8, "unknown": 16, "realesrgan": 36, "unprocessed": 8}
 """LR pixels to be made beside those that are used, along each axis: kernels reach no border, and the blocks of JPEG lie
 anywhere. 36 beside 64 are the published 400 x 400 around 256 x 256."""
 
@@ -83,10 +84,16 @@ def realesrgan(hr: Pixels, factor: int, random: np.random.Generator) -> Pixels:
     return _bytes(_filter(_resize(_jpeg(image, quality), height, width, mode), final))
 
 
+def unprocessed(hr: Pixels, factor: int, random: np.random.Generator) -> Pixels:
+    """Pushed back to the look of before all editing, and smaller by bicubic."""
+    return push_back(bicubic(hr, factor) if factor > 1 else hr, draw_push(random))
+
+
 _KINDS: dict[Degradation, Callable[[Pixels, int, np.random.Generator], Pixels]] = {
     "bicubic": bicubic,
     "unknown": unknown,
     "realesrgan": realesrgan,
+    "unprocessed": unprocessed,
 }
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from upscale_cli.evaluate import Pair, Pixels
 from upscale_cli.train.config import TrainConfig
 from upscale_cli.train.data.degrade import SURROUND_PX, degrade
-from upscale_cli.train.data.pictures import Making, Picture, enlarge
+from upscale_cli.train.data.pictures import Making, Picture, enlarge, squeezed
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,8 @@ class PatchSampler:
         self._rank, self._world = rank, world
         # Of what the network takes, in its pixels.
         self._sizes = [(picture.hr.shape[0] // scale, picture.hr.shape[1] // scale) for picture in pictures]
+        if config.whole:
+            self._sizes = [(config.patch_px, config.patch_px)] * len(pictures)
         area = np.prod(np.array(self._sizes, np.float64), axis=1)
         self._chance = np.cumsum(area / area.sum())
 
@@ -100,6 +102,10 @@ class PatchSampler:
     def _cut(self, place: "_Place") -> Picture:
         picture, (top, left) = self._pictures[place.index], (place.top, place.left)
         size, scale = self._config.patch_px, self._making.scale
+        if self._config.whole:
+            assert picture.lr is not None
+            hr = squeezed(picture.hr, size * scale, size * scale)
+            return Picture(picture.name, hr, squeezed(picture.lr, size, size))
         lr = None if picture.lr is None else picture.lr[top : top + size, left : left + size]
         hr = picture.hr[top * scale : (top + size) * scale, left * scale : (left + size) * scale]
         return Picture(picture.name, hr, lr)

@@ -1,9 +1,11 @@
 """One picture to learn from: read, its low resolution read or made, sizes made to fit; or refused with a reason."""
 
 import io
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image, ImageCms
 
@@ -37,14 +39,34 @@ class Making:
     degradation: Degradation
     sharpen: bool
     patch_px: int
+    """What a picture must hold at least, as the network takes it."""
     matched: bool = False
     """Pairs of one photograph developed twice: cut about their centres to a common size, and brought to sRGB."""
+    photo_px: int = 0
+    """Longer side that pictures are scaled to, where they are larger; 0 scales none."""
+    draws: int = 1
+    """How many LR are made of each picture."""
+    seed: int = 0
+    teacher: str = ""
+    """Whose pictures of the whole LR the targets are, by name; `retouch` makes them."""
+    retouch: Callable[[Pixels], Pixels] | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def of(cls, config: TrainConfig, scale: int, *, matched: bool = False) -> "Making":
         """What the settings ask of a network of this scale."""
         kind = "bicubic" if config.degradation == "auto" else config.degradation
-        return cls(scale, config.preupsample, kind, config.sharpen, config.patch_px, matched)
+        return cls(
+            scale,
+            config.preupsample,
+            kind,
+            config.sharpen,
+            1 if config.whole else config.patch_px,
+            matched,
+            photo_px=config.photo_px,
+            draws=config.draws,
+            seed=config.seed,
+            teacher=config.teacher if config.teacher_makes_targets else "",
+        )
 
     @property
     def factor(self) -> int:
@@ -53,15 +75,15 @@ class Making:
 
     @property
     def fixed(self) -> bool:
-        """Whether LR of a picture is the same in every patch, so that it can be made once."""
-        return self.degradation == "bicubic"
+        """Whether LR of a picture is the same in every patch, so that it can be made once, of the whole."""
+        return self.degradation in ("bicubic", "unprocessed")
 
     def check(self) -> None:
         """UsageError if LR made of HR would be HR."""
-        if self.factor == 1 and self.fixed:
+        if self.factor == 1 and self.degradation == "bicubic":
             raise UsageError(
                 "A network of scale 1 learns nothing from pictures alone: give it pairs, or set preupsample "
-                "(--set preupsample=4) or a degradation (--set degradation=realesrgan)."
+                "(--set preupsample=4) or a degradation (--set degradation=unprocessed)."
             )
 
     def low(self, hr: Pixels, random: np.random.Generator) -> Pixels:
@@ -75,8 +97,22 @@ class Making:
 
     def pair(self, picture: Picture, number: int) -> Pair:
         """To validate on; a random degradation is drawn from `number`."""
-        lr = self.low(picture.hr, np.random.default_rng((number, 1))) if picture.lr is None else picture.lr
-        return Pair(picture.name, picture.hr, lr)
+        if picture.lr is not None:
+            return Pair(picture.name, picture.hr, picture.lr)
+        lr = self.low(picture.hr, np.random.default_rng((number, 1)))
+        return Pair(picture.name, self.target(picture.hr, lr), lr)
+
+    def target(self, hr: Pixels, lr: Pixels) -> Pixels:
+        """What is to be made of `lr`: the teacher's picture, else the photograph itself."""
+        return hr if self.retouch is None else self.retouch(lr)
+
+    def scaled(self, photo: Pixels) -> Pixels:
+        """To `photo_px`, by means of areas."""
+        height, width = photo.shape[:2]
+        if not 0 < self.photo_px < max(height, width):
+            return photo
+        factor = self.photo_px / max(height, width)
+        return squeezed(photo, max(1, round(height * factor)), max(1, round(width * factor)))
 
 
 def enlarge(lr: Pixels, factor: int) -> Pixels:
@@ -84,14 +120,25 @@ def enlarge(lr: Pixels, factor: int) -> Pixels:
     return imresize(lr, lr.shape[0] * factor, lr.shape[1] * factor) if factor > 1 else lr
 
 
-def read_picture(item: Item, making: Making) -> Picture:
-    """To train on. InputError where it cannot be read, does not fit its LR, or is smaller than a patch."""
+def squeezed(photo: Pixels, height: int, width: int) -> Pixels:
+    """To this size, which may be of another shape, by means of areas."""
+    if photo.shape[:2] == (height, width):
+        return photo
+    return cv2.resize(np.ascontiguousarray(photo), (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8)
+
+
+def read_pictures(item: Item, making: Making, number: int) -> list[Picture]:
+    """To train on: one, or as many as there are draws. `number` is what they are drawn from.
+
+    InputError where it cannot be read, does not fit its LR, or is smaller than a patch.
+    """
     picture = _read(item, making, making.patch_px * making.scale)
     if making.sharpen:
         picture = replace(picture, hr=sharpen(picture.hr))
-    if picture.lr is None and making.fixed and making.factor > 1:
-        picture = replace(picture, lr=making.low(picture.hr, np.random.default_rng(0)))
-    return picture
+    if picture.lr is not None or not making.fixed or (making.factor == 1 and making.degradation == "bicubic"):
+        return [picture]
+    drawn = [making.low(picture.hr, np.random.default_rng((making.seed, number, n))) for n in range(making.draws)]
+    return [Picture(picture.name, making.target(picture.hr, lr), lr) for lr in drawn]
 
 
 def read_pair(item: Item, making: Making, number: int) -> Pair:
@@ -101,7 +148,7 @@ def read_pair(item: Item, making: Making, number: int) -> Pair:
 
 def _read(item: Item, making: Making, least: int) -> Picture:
     """`least` is the smallest side of HR that is of use."""
-    hr = (_read_srgb8 if making.matched else read_rgb8)(item.hr)
+    hr = making.scaled((_read_srgb8 if making.matched else read_rgb8)(item.hr))
     picture = Picture(item.hr.name, making.trimmed(hr), None) if item.lr is None else _paired(item, hr, making)
     if min(picture.hr.shape[:2]) < least:
         size = f"{hr.shape[1]} x {hr.shape[0]}"
@@ -111,7 +158,7 @@ def _read(item: Item, making: Making, least: int) -> Picture:
 
 def _paired(item: Item, hr: Pixels, making: Making) -> Picture:
     assert item.lr is not None
-    name, lr = item.hr.name, (_read_srgb8 if making.matched else read_rgb8)(item.lr)
+    name, lr = item.hr.name, making.scaled((_read_srgb8 if making.matched else read_rgb8)(item.lr))
     if making.matched:
         hr, lr = _centred(hr, lr, name)
     if making.scale == 1 and lr.shape == hr.shape:

@@ -7,7 +7,7 @@ from pathlib import Path
 from upscale_cli.errors import UsageError
 from upscale_cli.media.paths import shown
 from upscale_cli.train.data.layouts import Wish, recognise
-from upscale_cli.train.data.pictures import Making, Picture, read_picture
+from upscale_cli.train.data.pictures import Making, Picture, read_pictures
 from upscale_cli.train.data.shards import About, Cut, fingerprint, is_shards, open_shards, write_shards
 from upscale_cli.train.data.sources import decoded, fault_lines, located
 
@@ -69,7 +69,7 @@ def prepare(request: PrepareRequest, *, progress: Callable[[int, int], None] = l
         progress(done, len(layout.items))
 
     def read() -> Iterator[Picture]:
-        yield from decoded(layout.items, lambda item: read_picture(item, making), faults)
+        yield from decoded(layout.items, lambda item: read_pictures(item, making, 0)[0], faults)
         if not done:
             raise UsageError(f"No picture can be used:{fault_lines(faults)}")
 

@@ -20,8 +20,9 @@ from upscale_cli.train.data import hub
 from upscale_cli.train.data.archives import is_archive, unpack
 from upscale_cli.train.data.layouts import Item, Layout, Wish, recognise, split
 from upscale_cli.train.data.patches import DomainSampler, PatchSampler, Sampler
-from upscale_cli.train.data.pictures import Making, Picture, read_pair, read_picture
+from upscale_cli.train.data.pictures import Making, Picture, read_pair, read_pictures
 from upscale_cli.train.data.shards import About, Cut, Shards, fingerprint, is_shards, open_shards, write_shards
+from upscale_cli.train.teachers import load_teachers, retouch_by
 
 T = TypeVar("T")
 
@@ -67,6 +68,8 @@ class _Loader:
     def __init__(self, config: TrainConfig, scale: int, cache: Path, share: tuple[int, int]) -> None:
         self.config, self.scale, self.cache, self.share = config, scale, cache, share
         self.making = Making.of(config, scale)
+        if self.making.teacher:
+            self.making = replace(self.making, retouch=retouch_by(load_teachers(self.making.teacher, scale)))
         self.wish = Wish(self.making.factor, self.making.degradation, config.expert)
         self.notes: list[str] = []
 
@@ -138,8 +141,9 @@ class _Loader:
         """In memory where half of what is free holds them, and else mapped from the cache."""
         making = replace(self.making, matched=layout.kind == "fivek")
         items, faults = self._wanted(layout, items), list(layout.faults)
-        stream = decoded(items, lambda item: read_picture(item, making), faults)
-        if _bytes(items) <= free_memory_bytes() // 2:
+        found = decoded(enumerate(items), lambda one: read_pictures(one[1], making, one[0]), faults)
+        stream = (picture for pictures in found for picture in pictures)
+        if _bytes(items, making) <= free_memory_bytes() // 2:
             pictures: Sequence[Picture] = list(stream)
         else:
             files = [file for item in items for file in (item.hr, item.lr) if file]
@@ -212,6 +216,8 @@ def usable(shards: Shards, making: Making) -> list[Picture]:
     if about.paired or (about.factor == making.factor and making.fixed and making.preupsample == 1):
         return list(shards.pictures)
     making.check()
+    if making.degradation == "unprocessed":
+        raise UsageError("Shards hold parts of photographs, of which nobody tells the light. Give the photographs.")
     return [replace(picture, lr=None, hr=making.trimmed(picture.hr)) for picture in shards.pictures]
 
 
@@ -232,15 +238,18 @@ def decoded(items: Iterable[T], read: Callable[[T], "Decoded"], faults: list[str
 Decoded = TypeVar("Decoded")
 
 
-def _bytes(items: Sequence[Item]) -> int:
+def _bytes(items: Sequence[Item], making: Making) -> int:
     """What pictures take in memory, by their headers."""
     total = 0
     for path in (file for item in items for file in (item.hr, item.lr) if file):
         try:
             info = probe(path)
-            total += info.width * info.height * 3
+            shrunk = min(1.0, making.photo_px / max(info.width, info.height)) if making.photo_px else 1.0
+            total += int(info.width * info.height * 3 * shrunk**2)
         except InputError:
             continue
+    if making.degradation == "unprocessed":
+        return total * 2 * making.draws
     return total * 5 // 4  # LR that is made of them
 
 

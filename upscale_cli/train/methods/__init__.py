@@ -12,7 +12,8 @@ from upscale_cli.train.methods.cycle import CycleGAN
 from upscale_cli.train.methods.objective import make_objective
 from upscale_cli.train.methods.prune import pruned
 from upscale_cli.train.methods.supervised import Supervised
-from upscale_cli.train.terms import CYCLE, TERMS, parse_terms
+from upscale_cli.train.methods.tables import TablePenalties
+from upscale_cli.train.terms import CYCLE, TABLES, TERMS, parse_terms
 from upscale_cli.zoo import Variant
 from upscale_cli.zoo.cyclegan import Generator
 
@@ -23,16 +24,19 @@ def make_method(config: TrainConfig, variant: Variant, generator: nn.Module) -> 
     UsageError where settings contradict each other or the network; WeightsError where a VGG or a teacher has none.
     """
     terms = parse_terms(config.loss, TERMS, setting="loss")
-    if config.teacher:
+    if config.teacher and not config.teacher_makes_targets:
         terms.setdefault("teacher", 1.0)
     elif "teacher" in terms:
-        raise UsageError("The loss names a teacher, and none is set. Set teacher to a model or a weights file.")
+        why = "makes the targets already" if config.teacher else "is not set. Set teacher to a model or a weights file"
+        raise UsageError(f"The loss names a teacher, which {why}.")
     if config.prune:
         variant, generator = pruned(variant, generator, config.prune)
     if terms.keys() & set(CYCLE):
         return _cycle(config, variant, generator, terms)
     objective = make_objective(config, variant, terms)
-    inner = Supervised(variant, generator, objective, rounds=config.quantize_aware)
+    of_tables = {name: weight for name, weight in terms.items() if name in TABLES}
+    penalties = TablePenalties(generator, of_tables) if of_tables else None
+    inner = Supervised(variant, generator, objective, penalties=penalties, rounds=config.quantize_aware)
     if "gan" not in terms:
         return inner
     judge, least = JUDGES[config.discriminator]

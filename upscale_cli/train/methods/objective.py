@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from upscale_cli.errors import UsageError, WeightsError
 from upscale_cli.train.config import TrainConfig
 from upscale_cli.train.losses import MS_SSIM_LEAST_PX, PIXEL_TERMS, WINDOW, Perceptual
+from upscale_cli.train.teachers import load_teachers
 from upscale_cli.train.terms import PIXEL, parse_terms
-from upscale_cli.weights.loading import load_encoder, load_module
+from upscale_cli.weights.loading import load_encoder
 from upscale_cli.zoo import Variant
 from upscale_cli.zoo.encoders.vgg import VGG, layer_names
 
@@ -57,7 +58,7 @@ def make_objective(config: TrainConfig, variant: Variant, terms: Mapping[str, fl
     return Objective(
         terms,
         perceptual=_perceptual(config, side) if "perceptual" in terms else None,
-        teacher=_teacher(config, variant) if "teacher" in terms else None,
+        teacher=load_teachers(config.teacher, variant.scale) if "teacher" in terms else None,
     )
 
 
@@ -78,16 +79,3 @@ def _perceptual(config: TrainConfig, side: int) -> Perceptual:
             f"{error} The loss `perceptual` looks through it; --set perceptual_weights=FILE takes a file."
         ) from error
     return Perceptual(network, layers, criterion=config.perceptual_criterion)
-
-
-def _teacher(config: TrainConfig, variant: Variant) -> nn.Module:
-    name, other, module = load_module(config.teacher, variant.scale)
-    if other.scale != variant.scale:
-        raise UsageError(
-            f"The teacher {name} makes x{other.scale}, {variant.name} x{variant.scale}. Choose one of x{variant.scale}."
-        )
-    if config.patch_px % other.multiple_of:
-        raise UsageError(
-            f"The teacher {name} wants patches of a multiple of {other.multiple_of} px. Set patch_px to one."
-        )
-    return module.eval().requires_grad_(False)
