@@ -12,6 +12,7 @@ from upscale_cli.media.formats import CONTAINERS, EXTENSIONS, can_hold, size_fau
 from upscale_cli.media.image import ImageInfo
 from upscale_cli.media.job import Job
 from upscale_cli.media.paths import Found, shown
+from upscale_cli.numbered import Numbered
 from upscale_cli.request import RunRequest, Size
 
 MOST_PIXELS = 2**31  # of an output; the arrays of larger ones overflow in more than one codec
@@ -32,6 +33,10 @@ class Draft:
     suffix: str
     notes: tuple[str, ...] = ()
     losses: tuple[str, ...] = ()
+    title: str = ""
+    """What it is called where that is not the source's own name."""
+    as_pictures: bool = False
+    """Of a film that is no picture itself: its frames become numbered pictures in a folder of its name."""
 
 
 def draft(found: Found, request: RunRequest, size: Size, single: Path | None) -> Draft:
@@ -47,7 +52,7 @@ def draft(found: Found, request: RunRequest, size: Size, single: Path | None) ->
     if is_video(found.path):
         return _video(plain, request, single)
     ending = request.format or (ending_of(single) if single else "")
-    if single and ending in CONTAINERS:
+    if single and (ending in CONTAINERS or Numbered.of(single)):
         raise InputError(f"is a picture, which {shown(single.name)} is not for. Choose one of {', '.join(EXTENSIONS)}.")
     if ending in EXTENSIONS:
         return _in_format(replace(plain, format=EXTENSIONS[ending], suffix=f".{ending}"), request)
@@ -65,25 +70,53 @@ def draft(found: Found, request: RunRequest, size: Size, single: Path | None) ->
 
 
 def _video(plain: Draft, request: RunRequest, single: Path | None) -> Draft:
-    """The container that is asked for, or the source's own where it is written, or Matroska, which holds everything."""
+    """The container that is asked for, or the source's own where it is written, or Matroska, which holds everything;
+    or numbered pictures.
+    """
     from upscale_cli.media.video.container import VideoInfo
     from upscale_cli.media.video.encoder import choose
 
     info, path = plain.info, plain.found.path
+    assert isinstance(info, VideoInfo)
     ending = request.format or (ending_of(single) if single else "")
+    rate = request.picture.video.rate
+    source = Numbered.of(path)
+    if source is None and rate is not None:
+        raise InputError("is a film, which has times of its own. --fps is for numbered pictures: leave it out.")
+    if source and request.in_place:
+        raise InputError("is a film of numbered pictures. --in-place is for their folder.")
+    as_film = ending in CONTAINERS or (rate is not None and not ending and not single)
+    if request.frames or (single and Numbered.of(single)) or (source and not as_film):
+        return _numbered(plain, request, single)
+    if source and rate is None:
+        raise InputError("how many of its pictures are a second is not known. Say --fps, such as --fps 25.")
     if single and ending not in CONTAINERS:
         raise InputError(f"is a video, which {shown(single.name)} is not for. Choose one of {', '.join(CONTAINERS)}.")
     if ending in CONTAINERS:
         plain = replace(plain, format=CONTAINERS[ending], suffix=f".{ending}")
+    elif source:
+        plain = replace(plain, format="MP4", suffix=".mp4")
     elif CONTAINERS.get(ending_of(path)) != info.format:
         if request.in_place:
             raise InputError(f"cannot stay {info.format}, which is not written. Leave out --in-place.")
         plain = replace(
             plain, format="MATROSKA", suffix=".mkv", notes=(f"{info.format} is not written: became MATROSKA",)
         )
-    assert isinstance(info, VideoInfo)
     encoding = choose(info, Job(path, path, plain.format, plain.height, plain.width), request.picture)
-    return replace(plain, losses=encoding.notes)
+    return replace(plain, losses=encoding.notes, title=source.title if source else "")
+
+
+def _numbered(plain: Draft, request: RunRequest, single: Path | None) -> Draft:
+    """The frames as pictures: in the format that is asked for, or the one they are in, or PNG."""
+    known = next((ending for ending, name in EXTENSIONS.items() if name == plain.format), "png")
+    ending = request.format or (ending_of(single) if single else known)
+    if ending not in EXTENSIONS or ending == "gif":
+        raise InputError(f"its frames cannot be {ending or 'files without ending'}. Choose png, tif or jpg.")
+    wanted = replace(plain, format=EXTENSIONS[ending], suffix=f".{ending}")
+    if fault := size_fault(wanted.format, wanted.width, wanted.height):
+        raise InputError(fault)
+    loss = can_hold(wanted.format, depth=_depth(plain.info, request), alpha=plain.info.alpha)
+    return replace(wanted, losses=(loss,) if loss else (), as_pictures=Numbered.of(plain.found.path) is None)
 
 
 def _in_format(draft: Draft, request: RunRequest) -> Draft:
@@ -101,9 +134,12 @@ def _objection(draft: Draft, request: RunRequest) -> str | None:
     info, format = draft.info, draft.format
     if format not in EXTENSIONS.values():
         return f"{format} is not written"
-    depth = info.depth if request.picture.depth == "keep" else int(request.picture.depth)
-    loss = can_hold(format, depth=depth, alpha=info.alpha, animated=info.animated, pages=info.frames)
+    loss = can_hold(format, depth=_depth(info, request), alpha=info.alpha, animated=info.animated, pages=info.frames)
     return (loss and loss.split(";")[0]) or size_fault(format, draft.width, draft.height)
+
+
+def _depth(info: ImageInfo, request: RunRequest) -> int:
+    return info.depth if request.picture.depth == "keep" else int(request.picture.depth)
 
 
 def ending_of(path: Path) -> str:

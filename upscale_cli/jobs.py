@@ -29,6 +29,7 @@ from upscale_cli.media.paths import (
     shown,
 )
 from upscale_cli.networks import Combination, Network, find_networks, plan_stages
+from upscale_cli.numbered import Numbered
 from upscale_cli.pipeline import Job
 from upscale_cli.request import DEFAULT_NAME, RunRequest, Size
 
@@ -93,6 +94,8 @@ def plan(request: RunRequest, *, progress: Callable[[int, int], None] | None = N
     or names no picture, OutputError for an output folder that cannot be written, WeightsError for an unsound weights
     file. What is wrong with one picture is that item's reason.
     """
+    if request.picture.video.fps and not any(Numbered.of(Path(word)) for word in request.inputs):
+        raise UsageError("--fps is for numbered pictures. Give them as one name, such as shots/%06d.png.")
     listing = find_pictures(
         request.inputs, recursive=request.recursive, leave_out=request.output, results_in=results_in
     )
@@ -114,6 +117,8 @@ def plan(request: RunRequest, *, progress: Callable[[int, int], None] | None = N
         if progress:
             progress(count, len(listing.pictures))
     drafts = [entry for entry in entries if isinstance(entry, Draft)]
+    if request.frames and drafts and all(entry.info.counted for entry in drafts):
+        raise UsageError("--frames is for films, and none of these inputs is one.")
     if (
         drafts
         and request.format
@@ -163,13 +168,16 @@ def _single_output(request: RunRequest, pictures: int) -> Path | None:
     if output is None or output.is_dir():
         return None
     ending = ending_of(output)
+    if Numbered.of(output) and ending not in EXTENSIONS:
+        raise UsageError(f"{shown(output)}: numbered pictures need the ending of a picture, such as .png.")
     if ending not in EXTENSIONS | CONTAINERS:
         if output.suffix.lower() in PICTURE_SUFFIXES | VIDEO_SUFFIXES:
             known = ", ".join(EXTENSIONS | CONTAINERS)
             raise UsageError(f"{shown(output)}: {ending} cannot be written. Choose one of {known}, or a folder.")
         return None
     if pictures != 1:
-        raise UsageError(f"{shown(output)} is one file, but there are {pictures} pictures. Give -o a folder.")
+        what = "the frames of one film" if Numbered.of(output) else "one file"
+        raise UsageError(f"{shown(output)} is {what}, but there are {pictures} pictures. Give -o a folder.")
     formats = EXTENSIONS | CONTAINERS
     if request.format is not None and formats[request.format] != formats[ending]:
         raise UsageError(f"{shown(output)} is no {request.format} file. Leave out --format, or give -o a folder.")
@@ -218,19 +226,21 @@ def _settle(
     def target(index: int, addition: str) -> Path:
         wanted = drafts[index]
         path = wanted.found.path
-        mark = "_preview" if request.picture.video.preview and wanted.format in CONTAINERS.values() else ""
+        mark = "_preview" if request.picture.video.preview and not wanted.info.counted else ""
         if single or request.in_place:
             chosen = single or path
             return chosen.with_stem(chosen.stem + mark)
         stem = fill_template(
             request.name,
-            stem=path.stem + addition,
+            stem=(wanted.title or path.stem) + addition,
             model=model.file_name,
             scale=wanted.factor,
             width=wanted.width,
             height=wanted.height,
         )
         folder = path.parent if request.output is None else request.output / wanted.found.below
+        if wanted.as_pictures:
+            return folder / shorten(stem + mark, "") / f"%06d{wanted.suffix}"
         return folder / shorten(stem + mark, wanted.suffix)
 
     targets = choose_targets([draft.found.path for draft in drafts], target, rule=request.on_collision)
@@ -245,7 +255,7 @@ def _settle(
         renamed = path != target(index, "")
         note = (f"another picture has the same name: written as {shown(path.name)}",) if renamed else ()
         settings = _fingerprint(wanted, request, networks)
-        key = _of_source(settings, source) if wanted.format in CONTAINERS.values() else ""
+        key = "" if wanted.info.counted else _of_source(settings, source)
         job = Job(source, path, wanted.format, wanted.height, wanted.width, key)
         items.append(
             Item(
@@ -277,7 +287,7 @@ def _fingerprint(wanted: Draft, request: RunRequest, networks: Sequence[Network]
         "quality": picture.quality,
         "metadata": picture.keep_metadata,
     }
-    if wanted.format in CONTAINERS.values():
+    if not wanted.info.counted:
         settings["video"] = asdict(picture.video)
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -321,7 +331,12 @@ def _decide(item: Item, job: Job, journal: Journal, request: RunRequest, inputs:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """What is one for all names of a file: links of either kind, upper and lower case where the disk has them one."""
+    """What is one for all names of a file: links of either kind, upper and lower case where the disk has them one.
+
+    Of numbered pictures that of the first.
+    """
+    if numbered := Numbered.of(path):
+        path = next(iter(numbered.files().values()), path)
     try:
         status = path.stat()
     except OSError:

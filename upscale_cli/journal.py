@@ -21,6 +21,7 @@ from typing import Literal
 from filelock import FileLock, Timeout
 
 from upscale_cli.errors import OutputError
+from upscale_cli.numbered import Numbered
 
 FILE_NAME = ".upscale-journal.jsonl"
 LOCK_NAME = ".upscale-journal.lock"
@@ -41,7 +42,9 @@ class Stamp:
 
     @classmethod
     def of(cls, path: Path) -> "Stamp":
-        """OSError if there is no such file."""
+        """Of numbered pictures, of all together. OSError if there is no such file, or not all of them yet."""
+        if numbered := Numbered.of(path):
+            return cls(*numbered.stamp())
         status = path.stat()
         return cls(status.st_size, status.st_mtime_ns)
 
@@ -98,7 +101,7 @@ class Journal:
 
         Where the output replaces the input, a picture that no run has made is `absent`.
         """
-        if not os.path.lexists(target):
+        if not os.path.lexists(target) and _stamp_or_nothing(target) == NOTHING:
             return "absent"
         in_place = source == target
         record = self.records.get(self._name(target))
@@ -202,11 +205,15 @@ def results_in(folder: Path) -> list[Path]:
     results: dict[Path, None] = {}
     for _ in range(2):  # what another run replaced while we looked is what the journal says when it is read again
         records = [record for record in _read(folder).values() if record.source != record.target]
+        gone = len(records)
         for record in records:
             with contextlib.suppress(OSError):  # removed since: no result any more
-                if record.made(folder / record.target):
-                    results[folder / record.target] = None
-        if len(results) == len(records):
+                target = folder / record.target
+                if record.made(target):
+                    numbered = Numbered.of(target)
+                    results |= dict.fromkeys(numbered.files().values() if numbered else [target])
+                    gone -= 1
+        if not gone:
             break
     return list(results)
 
@@ -218,13 +225,15 @@ def remove_remains(targets: Iterable[Path]) -> None:
     over: writing into it will tell.
     """
     stems: dict[Path, set[str]] = defaultdict(set)
+    several: dict[Path, list[Numbered]] = defaultdict(list)
     for target in targets:
         stems[target.parent].add(target.name[:59])  # as ImageSink cuts them
+        several[target.parent] += filter(None, [Numbered.of(target)])
     for folder, names in stems.items():
         with contextlib.suppress(OSError):
             for path in list(folder.iterdir()):
                 found = _TEMPORARY.fullmatch(path.name)
-                if found and found[1] in names:
+                if found and (found[1] in names or any(one.number(found[1]) is not None for one in several[folder])):
                     path.unlink()
 
 
@@ -351,6 +360,8 @@ def _unchanged(source: Path, record: Record) -> bool:
 
 
 def _sha256(path: Path) -> str:
+    if numbered := Numbered.of(path):  # to read all of them would take as long as decoding them
+        return hashlib.sha256(repr(numbered.stamp()).encode()).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

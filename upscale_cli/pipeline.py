@@ -234,7 +234,7 @@ class _Run:
         height = max(1, round(frame.height * job.height / info.height))
         width = max(1, round(frame.width * job.width / info.width))
         depth = 16 if self.options.depth == "16" else None
-        if work.frames % work.part == 0:
+        if work.frames % work.part == 0 or not work.in_pixels:
             self.upscaler.begin(work.static)
         for strip in self.upscaler.strips(frame, height, width, depth=depth, progress=tick):
             if work.error is not None:  # it cannot be written
@@ -270,7 +270,7 @@ class _Run:
     def _read_job(self, work: _Work) -> None:
         options = self.options
         work.reading.start()
-        skip = made_already(work.job)
+        skip = made_already(work.job, options.video)
         with open_source(work.job.source, options, skip=skip) as source:
             info = work.info = source.info
             size = info.height * info.width * (info.channels + info.alpha) * info.depth // 8

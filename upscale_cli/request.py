@@ -111,6 +111,8 @@ class RunRequest:
     picture: PictureOptions = field(default_factory=PictureOptions)
     format: str | None = None
     """An ending such as `png`; None keeps the source's format where that can hold the picture."""
+    frames: bool = False
+    """Films become numbered pictures."""
     name: str = DEFAULT_NAME
     recursive: bool = False
     existing: Existing = "ask"
@@ -128,6 +130,8 @@ class RunRequest:
             raise UsageError(
                 "--in-place keeps every picture's name and format: leave out --output, --name and --format."
             )
+        if self.frames and (self.format in CONTAINERS or (self.output and self.output.suffix[1:] in CONTAINERS)):
+            raise UsageError("--frames makes pictures of a film, not another film. Leave out one of the two.")
         video = self.picture.video
         if self.in_place and (video.preview or video.start or video.end is not None):
             raise UsageError("--in-place would lose the rest of the film: leave out --start, --end and --preview.")

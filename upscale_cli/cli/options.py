@@ -263,6 +263,14 @@ StartOpt = Annotated[
     typer.Option("--start", metavar="TIME", help="Begin there: seconds, or 1:30.", rich_help_panel=_VIDEO),
 ]
 EndOpt = Annotated[str | None, typer.Option("--end", metavar="TIME", help="End before that.", rich_help_panel=_VIDEO)]
+FramesOpt = Annotated[
+    bool,
+    typer.Option("--frames", help="Films become numbered pictures, as -o shots/%06d.png does.", rich_help_panel=_VIDEO),
+]
+FpsOpt = Annotated[
+    str | None,
+    typer.Option("--fps", metavar="N", help="Numbered pictures, shots/%06d.png, as a film.", rich_help_panel=_VIDEO),
+]
 PreviewOpt = Annotated[
     bool,
     typer.Option("--preview", help="Only 3 seconds of the middle, as a file of its own.", rich_help_panel=_VIDEO),

@@ -15,7 +15,9 @@ from upscale_cli.media.image import probe as probe_image
 from upscale_cli.media.job import Job, PictureOptions
 from upscale_cli.media.metadata import Metadata
 from upscale_cli.media.paths import PICTURE_SUFFIXES, VIDEO_SUFFIXES
-from upscale_cli.media.video.parts import Parts
+from upscale_cli.media.video.options import VideoOptions
+from upscale_cli.media.video.parts import Parts, frames_a_part
+from upscale_cli.numbered import Log, Numbered
 
 
 class _Open(Protocol):
@@ -56,7 +58,9 @@ class Sink(_Open, Protocol):
 
 
 def is_video(path: Path) -> bool:
-    """By its name, and where that says neither picture nor video, by its first bytes."""
+    """By its name, and where that says neither picture nor video, by its first bytes; numbered pictures are one."""
+    if Numbered.of(path):
+        return True
     suffix = path.suffix.lower()
     if suffix in VIDEO_SUFFIXES | PICTURE_SUFFIXES:
         return suffix in VIDEO_SUFFIXES
@@ -69,6 +73,10 @@ def is_video(path: Path) -> bool:
 
 def probe(path: Path, options: PictureOptions) -> ImageInfo:
     """What the file holds, from its header. Raises InputError for what cannot be read."""
+    if Numbered.of(path):
+        from upscale_cli.media.video.sequence import probe as probe_numbered
+
+        return probe_numbered(path, options)
     if is_video(path):
         from upscale_cli.media.video.container import probe as probe_video
 
@@ -79,6 +87,10 @@ def probe(path: Path, options: PictureOptions) -> ImageInfo:
 
 def open_source(path: Path, options: PictureOptions, *, skip: int = 0) -> Source:
     """The frames of a file, without the first `skip` of a video. Raises InputError."""
+    if Numbered.of(path):
+        from upscale_cli.media.video.sequence import SequenceSource
+
+        return SequenceSource(path, options, skip=skip)
     if is_video(path):
         from upscale_cli.media.video.source import VideoSource
 
@@ -86,8 +98,12 @@ def open_source(path: Path, options: PictureOptions, *, skip: int = 0) -> Source
     return ImageSource(path, max_pixels=options.max_pixels, allow_truncated=options.allow_truncated)
 
 
-def made_already(job: Job) -> int:
+def made_already(job: Job, options: VideoOptions) -> int:
     """Frames of a video that an earlier run has left, to go on after; 0 for a picture, which has no key."""
+    if Numbered.of(job.target):
+        made = len(Log(job.target, job.key).made())
+        part = frames_a_part(job.height, job.width, options.part_frames)
+        return made - made % part if options.remembers else made
     return Parts(job.target, job.key).count() if job.key else 0
 
 
@@ -98,7 +114,15 @@ def open_sink(job: Job, options: PictureOptions, *, metadata: Metadata, info: Im
         from upscale_cli.media.video.sink import VideoSink
 
         assert isinstance(info, VideoInfo)
-        return VideoSink(job, options, info)
+        film = VideoSink(job, options, info)
+        film.notes += ["colour profile dropped: films have none"] * bool(metadata.icc)
+        return film
+    if Numbered.of(job.target):
+        from upscale_cli.media.video.container import VideoInfo
+        from upscale_cli.media.video.sequence import SequenceSink
+
+        assert isinstance(info, VideoInfo)
+        return SequenceSink(job, options, info, metadata, made_already(job, options.video))
     return ImageSink(
         job.target,
         format=job.format,

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from upscale_cli.errors import UsageError
+from upscale_cli.numbered import Log, Numbered
 
 PICTURE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".tif", ".tiff", ".webp"}
@@ -86,12 +87,17 @@ def find_pictures(
 ) -> Listing:
     """Expand files, folders and glob patterns, in the order given, names sorted; every file and folder once.
 
+    Numbered pictures such as `shots/%06d.png` are one input, a film.
+
     Folders are entered one level deep, or to the bottom with `recursive`. Not entered: hidden files and folders,
     `leave_out` (the output folder) inside a named folder, and a folder already seen, so that a loop of symbolic links
     ends. `results_in(folder)` gives the files an earlier run wrote there; they are no input unless named.
     """
     walk = _Walk(recursive, leave_out, results_in)
     for word in words:
+        if numbered := Numbered.of(Path(word)):
+            walk.numbered(numbered)
+            continue
         # The pattern may be absolute and cross folders, which Path.glob does not take.
         matches = [word] if os.path.lexists(word) else sorted(glob.glob(word, recursive=True))  # noqa: PTH207
         if not matches:
@@ -129,6 +135,16 @@ class _Walk:
             self._folder(path, Path())
         else:
             self._file(Found(path, Path(), named=True))
+
+    def numbered(self, pictures: Numbered) -> None:
+        """Numbered pictures, which are one input."""
+        reason = "no picture has such a name" if not pictures.files() else ""
+        if Log(pictures.path).unfinished:
+            reason = "not all of them are made yet. The command that makes them goes on with that"
+        if reason:
+            self.refused.append(Refused(pictures.path, reason, failed=True))
+        else:
+            self.pictures.append(Found(pictures.path, Path(), named=True))
 
     def _folder(self, folder: Path, below: Path) -> None:
         try:

@@ -55,6 +55,10 @@ class VideoInfo(ImageInfo):
     interlaced: bool
     hdr10: tuple[str, ...]
     """What is said of the screen it was made for, as x265 takes it."""
+    first: int | None = None
+    """The lowest number, where it is numbered pictures and no container."""
+    others: tuple[str, ...] = ()
+    """What kinds of streams there are beside the film."""
 
     @property
     def counted(self) -> bool:
@@ -75,7 +79,7 @@ class VideoInfo(ImageInfo):
             return None
         begin = self.start * self.time_base
         start, end = found
-        return begin + Fraction(start), None if math.isinf(end) else begin + Fraction(end)
+        return begin + _exact(start), None if math.isinf(end) else begin + _exact(end)
 
 
 def probe(path: Path, *, max_pixels: int) -> VideoInfo:
@@ -152,6 +156,7 @@ def _info(path: Path, container: InputContainer, stream: VideoStream, frame: Vid
         turn=turn,
         hdr10=hdr10(_side_data(frame)),
         interlaced=frame.interlaced_frame or stream.codec_context.field_order in INTERLACED,
+        others=tuple(dict.fromkeys(other.type for other in container.streams if other is not stream)),
     )
 
 
@@ -196,6 +201,11 @@ def _boxes(path: Path) -> list[str]:
                 break
             file.seek(skip, 1)
     return found
+
+
+def _exact(seconds: float) -> Fraction:
+    """What was meant: 0.8 is 4/5."""
+    return Fraction(seconds).limit_denominator(1_000_000)
 
 
 def _words(error: Exception) -> str:

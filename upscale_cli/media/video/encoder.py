@@ -32,6 +32,8 @@ class _Codec:
     preset: str | None
     options: Mapping[str, str]
     formats: re.Pattern[str] = _PLAIN
+    shown: bool = True
+    """For players, of which few show more of a film than 10 bits and a value of chroma for four pixels."""
 
 
 _CODECS = {
@@ -39,9 +41,14 @@ _CODECS = {
     "hevc": _Codec("libx265", 18, "medium", {"x265-params": "log-level=error"}),
     "av1": _Codec("libsvtav1", 20, "6", {}),
     "ffv1": _Codec(
-        "ffv1", None, None, {"level": "3", "slicecrc": "1"}, re.compile(r"yuv4\d\dp(\d+le)?|bgr0|gbrp\d+le")
+        "ffv1",
+        None,
+        None,
+        {"level": "3", "slicecrc": "1"},
+        re.compile(r"yuv4\d\dp(\d+le)?|bgr0|gbrp\d+le"),
+        shown=False,
     ),
-    "prores": _Codec("prores_ks", None, None, {}),
+    "prores": _Codec("prores_ks", None, None, {}, shown=False),
 }
 
 
@@ -83,6 +90,8 @@ def choose(info: VideoInfo, job: Job, asked: PictureOptions) -> Encoding:
         notes.append(f"{width} x {height} became {even[1]} x {even[0]}, edge repeated: {pixels.name} needs even sides")
     color = written(info.color, info.pixels, pixels, ((info.height, info.width), (height, width)))
     notes += _losses(info, pixels)
+    if info.alpha:
+        notes.append("transparency dropped: frames are written opaque")
     if info.hdr10 and name != "hevc":
         notes.append("HDR10 metadata (screen and light) dropped: only --codec hevc writes it")
     if info.sample_aspect != 1 and name not in ("h264", "hevc") and job.format in ("MATROSKA", "WEBM"):
@@ -179,11 +188,13 @@ def _pixel_format(codec: _Codec, info: VideoInfo, options: VideoOptions, depth: 
         return PixelFormat.of(options.pix_fmt)
     source = info.pixels
     bits = source.bits if depth == "keep" else int(depth)
+    across, down = (1, 1) if source.rgb else (source.across, source.down)
+    if info.turn % 2:
+        across, down = down, across
+    if info.first is not None and codec.shown:
+        bits, across, down = min(bits, 10), 2, 2
 
     def loss(format: PixelFormat) -> tuple[int, ...]:
-        across, down = (1, 1) if source.rgb else (source.across, source.down)
-        if info.turn % 2:
-            across, down = down, across
         return (
             max(0, bits - format.bits),
             source.rgb and not format.rgb,

@@ -8,7 +8,6 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
 
@@ -35,9 +34,18 @@ def join(
     Raises OSError or FFmpegError where it cannot be written, ValueError where the parts do not belong together.
     """
     info, muxer = encoding.info, encoding.muxer
-    with opened(info.path) as source, av.open(f"file:{made}", "w", format=muxer, options=_told(source, encoding)) as to:
+    whole = list(parts.whole())
+    if info.first is not None:
+        with av.open(f"file:{made}", "w", format=muxer, options=_told({}, encoding)) as to:
+            cut = Cut(min(whole[0].times) * info.time_base, None)
+            for packet in _film(parts, whole, encoding, add_to(to, encoding), cut):
+                to.mux_one(packet)
+        return _rounded(whole, encoding)
+    with (
+        opened(info.path) as source,
+        av.open(f"file:{made}", "w", format=muxer, options=_told(source.metadata, encoding)) as to,
+    ):
         others = Others(source, to, info.stream, lambda: add_to(to, encoding))
-        whole = list(parts.whole())
         first = min(time for part in whole for time in part.times)
         cut = None if window is None else Cut(first * info.time_base, window[1])
         to.set_chapters(source.chapters() if cut is None else cut.chapters(source.chapters()))
@@ -48,7 +56,7 @@ def join(
     return others.notes + _rounded(whole, encoding)
 
 
-def _told(source: InputContainer, encoding: Encoding) -> dict[str, str]:
+def _told(metadata: dict[str, str], encoding: Encoding) -> dict[str, str]:
     """What the muxer is told so that nothing shifts and no tag is lost."""
     options = {"avoid_negative_ts": "disabled"}
     if encoding.muxer in _MILLISECONDS:
@@ -56,7 +64,7 @@ def _told(source: InputContainer, encoding: Encoding) -> dict[str, str]:
     if encoding.info.time_base.numerator == 1:
         # Edit lists, which say when a stream begins, would count milliseconds.
         options["movie_timescale"] = str(encoding.info.time_base.denominator)
-    if not all(map(_MP4_TAGS.fullmatch, tags(source.metadata))):
+    if not all(map(_MP4_TAGS.fullmatch, tags(metadata))):
         options["movflags"] = "use_metadata_tags"
     return options
 

@@ -3,6 +3,7 @@
 import math
 import re
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal
 
 from upscale_cli.errors import UsageError
@@ -33,6 +34,8 @@ class VideoOptions:
     start: float = 0.0
     """Seconds after the beginning of the film from which on it is made."""
     end: float | None = None
+    fps: str | None = None
+    """How many numbered pictures are a second of film, such as `25` or `30000/1001`."""
     preview: bool = False
     """Only a sample out of the middle of that."""
     skip_static: float = 0.0
@@ -47,7 +50,30 @@ class VideoOptions:
             end = min(start + PREVIEW_SECONDS, math.inf if end is None else end)
         return None if start == 0 and end is None else (start, math.inf if end is None else end)
 
+    @property
+    def remembers(self) -> bool:
+        """Whether a frame depends on those before it in its part."""
+        return self.skip_static > 0
+
+    @property
+    def rate(self) -> Fraction | None:
+        """Numbered pictures a second; 23.976, 29.97 and the like are N x 1000/1001."""
+        if self.fps is None:
+            return None
+        try:
+            rate = Fraction(self.fps)
+        except (ValueError, ZeroDivisionError):
+            rate = Fraction(0)
+        if not Fraction(1, 1000) <= rate <= 1000:
+            raise UsageError(
+                f"--fps {self.fps} means nothing. Write pictures a second, such as 25, 23.976 or 30000/1001."
+            )
+        whole = math.ceil(rate)
+        broadcast = Fraction(whole * 1000, 1001)
+        return broadcast if rate != whole and abs(rate - broadcast) < Fraction(1, 100) else rate
+
     def __post_init__(self) -> None:
+        _ = self.rate
         if self.start < 0 or (self.end is not None and self.end <= self.start):
             raise UsageError(
                 f"--start {self.start:g} --end {self.end} is no part of a film. Let it end after it starts."
