@@ -11,7 +11,15 @@ from upscale_cli.errors import UsageError
 
 
 def evaluate(
-    data: Annotated[Path, typer.Option("--data", help="Folder of high-resolution images, or one image.")],
+    made: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[FILM]", help="Films made already of that in --lr, or folders of such.", show_default=False
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="High resolution: a folder of images or of films, or one.")
+    ] = None,
     model: opt.ModelOpt = None,
     models: Annotated[
         str | None,
@@ -27,11 +35,16 @@ def evaluate(
     ] = None,
     lr: Annotated[
         Path | None,
-        typer.Option("--lr", help="Folder of low-resolution images, paired by name; made by imresize without it."),
+        typer.Option("--lr", help="Low resolution, paired by name; made by imresize without it. Films need no --data."),
     ] = None,
     metrics: Annotated[
-        str, typer.Option("--metrics", metavar="A,B,...", help="What to measure, or all.")
-    ] = "psnr_y,ssim_y,psnr_rgb",
+        str | None,
+        typer.Option(
+            "--metrics",
+            metavar="A,B,...",
+            help="What to measure, or all; psnr_y,ssim_y,psnr_rgb, and of films flicker.",
+        ),
+    ] = None,
     crop_border: Annotated[
         int | None, typer.Option("--crop-border", metavar="PX", min=0, help="Not scored; the scale unless given.")
     ] = None,
@@ -62,22 +75,29 @@ def evaluate(
 ) -> None:
     """Score models: by PSNR and SSIM unless --metrics asks for others, with the protocol of every number.
 
+    Of films also how they flicker beside their source, enlarged here by models or made already.
+
     Example: `upscale eval --models bicubic,lightweight,edsr -s 4 --data Set5`
     """
-    from upscale_cli.evaluate import EvalRequest
+    from upscale_cli.evaluate import EvalRequest, scores_films
     from upscale_cli.evaluate import evaluate as score
     from upscale_cli.evaluate.compare import compare, read_baseline
     from upscale_cli.networks import combine, compete
 
     if models is not None and any(other is not None for other in (model, ensemble, interpolate)):
         raise UsageError("--models names all that is scored: leave out --model, --ensemble and --interpolate.")
-    one = combine(model, ensemble=ensemble, interpolate=interpolate, tta=tta)
+    if models is not None:
+        named = compete(models, tta=tta)
+    else:
+        none = made and model is None and ensemble is None and interpolate is None
+        named = () if none else (combine(model, ensemble=ensemble, interpolate=interpolate, tta=tta),)
     request = EvalRequest(
-        models=(one,) if models is None else compete(models, tta=tta),
+        models=named,
+        made=tuple(made or ()),
         data=data,
         scale=scale,
         lr=lr,
-        metrics=tuple(word.strip() for word in metrics.split(",") if word.strip()),
+        metrics=tuple(word.strip() for word in (metrics or "").split(",") if word.strip()),
         crop_border=crop_border,
         device=device,
         precision=precision,
@@ -88,6 +108,8 @@ def evaluate(
     )
     if figure is not None:
         render.check_crops(figure)
+        if scores_films(request):
+            raise UsageError("--figure shows crops of pictures, not of films. Leave it out.")
     earlier = None if baseline is None else read_baseline(baseline)
     with render.EvaluationBar(quiet=as_json) as bar:
         report = score(request, progress=bar.update)

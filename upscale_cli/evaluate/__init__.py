@@ -1,8 +1,9 @@
-"""`upscale eval`: how near the pictures of models are to the originals, and by which protocol that was measured."""
+"""`upscale eval`: how near models come to the originals, how calm films are, and by which protocol."""
 
 from upscale_cli.evaluate.pairs import IMRESIZE, Pair, Pixels, fit_pair, make_pair, pair_by_name, read_pair, read_rgb8
 from upscale_cli.evaluate.report import EvalReport, ImageScore, ModelReport, Problem, Step
-from upscale_cli.evaluate.verb import EvalRequest, evaluate, mean_scores
+from upscale_cli.evaluate.request import EvalRequest
+from upscale_cli.evaluate.verb import evaluate, scores_films
 
 __all__ = [
     "IMRESIZE",
@@ -17,8 +18,8 @@ __all__ = [
     "evaluate",
     "fit_pair",
     "make_pair",
-    "mean_scores",
     "pair_by_name",
     "read_pair",
     "read_rgb8",
+    "scores_films",
 ]

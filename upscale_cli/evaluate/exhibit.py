@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from upscale_cli.evaluate.contestants import open_model
 from upscale_cli.evaluate.pairs import Pair, Pixels, pair_by_name, read_pair
 from upscale_cli.evaluate.report import EvalReport
-from upscale_cli.evaluate.verb import EvalRequest, open_model
+from upscale_cli.evaluate.request import EvalRequest
 from upscale_cli.media.paths import picture_files
 from upscale_cli.metrics.catalog import METRICS
 from upscale_cli.metrics.protocol import luma
@@ -36,6 +37,7 @@ def exhibits(request: EvalRequest, report: EvalReport) -> list[list[Cell]]:
         for model, named in zip(report.models, request.models, strict=True)
         if model.images
     }
+    assert request.data is not None  # pictures have an original
     files = picture_files(request.data)
     partners = pair_by_name(files, request.lr, scale) if request.lr else None
     chosen = most_different(report)

@@ -86,6 +86,11 @@ def read_rgb8(path: Path) -> Pixels:
     """The first frame as H x W x 3 8-bit RGB, as scores are taken on; alpha is left out, grey is repeated."""
     with ImageSource(path, max_pixels=DEFAULT_MAX_PIXELS) as source:
         color = next(iter(source.frames())).color
+    return rgb8(color)
+
+
+def rgb8(color: np.ndarray) -> Pixels:
+    """H x W x 1 or 3 of 8 or 16 bits as H x W x 3 of 8."""
     if color.dtype == np.uint16:
         color = np.rint(color / 257).astype(np.uint8)
     return np.ascontiguousarray(np.broadcast_to(color, (*color.shape[:2], 3)))

@@ -85,6 +85,12 @@ class EvalReport:
     """Pictures that no model was scored on."""
     left_out: tuple[Problem, ...] = ()
     """Metrics that were asked for by `all` and cannot be taken here."""
+    frames: int = 0
+    """Of films, that were scored; 0 for pictures."""
+    originals: Scores = field(default_factory=dict)
+    """What the originals of films themselves have."""
+    source_error: float | None = None
+    """The warping error of the sources of films, enlarged by bicubic, which `flicker` counts from."""
 
     @property
     def fingerprint(self) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import ModuleType
 
 from upscale_cli.errors import UsageError
-from upscale_cli.metrics import color, fidelity, niqe
+from upscale_cli.metrics import color, fidelity, flicker, niqe
 from upscale_cli.metrics.gauge import Gauge, Mean, Needs
 from upscale_cli.metrics.protocol import Comparison, Pixels, Protocol, Scores
 
@@ -31,6 +31,10 @@ class Metric:
     """Loads what it needs once; WeightsError where that cannot be had. What comes makes a gauge a model."""
     of_pictures: bool = True
     """False where only a set has a value."""
+    of_films: bool = False
+    """True where only what comes frame after frame has a value."""
+    alone: bool = False
+    """True where no original is needed."""
 
 
 def score(image: Pixels, reference: Pixels, protocol: Protocol, metrics: "Sequence[str]" = ()) -> Scores:
@@ -39,19 +43,33 @@ def score(image: Pixels, reference: Pixels, protocol: Protocol, metrics: "Sequen
     return {metric.name: metric.open(Needs())().look(pictures) for metric in choose(metrics or DEFAULT)}
 
 
-def choose(names: Iterable[str]) -> tuple[Metric, ...]:
-    """The metrics called so, `all` for every one; UsageError, with the nearest name, for an unknown one."""
+def choose(names: Iterable[str], *, films: bool = False, original: bool = True) -> tuple[Metric, ...]:
+    """The metrics called so, `all` for every one that can be taken: of pictures or films, with an original or without.
+
+    UsageError, with the nearest name, for an unknown one, and for one that cannot be taken.
+    """
     wanted = list(dict.fromkeys(names))
     if "all" in wanted:
-        return tuple(METRICS.values())
+        return tuple(metric for metric in METRICS.values() if not _objection(metric, films, original))
     for name in wanted:
         if name not in METRICS:
             near = difflib.get_close_matches(name, METRICS, n=1)
             guess = f" Did you mean {near[0]}?" if near else ""
             raise UsageError(f"There is no metric {name!r}.{guess} Choose among {', '.join(METRICS)}, or all.")
+        if objection := _objection(METRICS[name], films, original):
+            raise UsageError(f"--metrics {name}: {objection}.")
     if not wanted:
         raise UsageError(f"--metrics names none. Choose among {', '.join(METRICS)}, or all.")
     return tuple(METRICS[name] for name in wanted)
+
+
+def _objection(metric: Metric, films: bool, original: bool) -> str:
+    """Why it cannot be taken; empty where it can."""
+    if metric.of_films and not films:
+        return "single pictures have none, only films"
+    if not metric.alone and not original:
+        return "needs an original. Give --data"
+    return ""
 
 
 def _plain(measure: Callable[[Comparison], float]) -> Callable[[Needs], Callable[[], Gauge]]:
@@ -132,6 +150,7 @@ _ROWS = (
         digits=2,
         unit=1.0,
         open=_plain(lambda pictures: niqe.niqe(pictures.luma[0])),
+        alone=True,
     ),
     Metric(
         name="lpips",
@@ -171,6 +190,18 @@ _ROWS = (
         open=lambda needs: _networks().fid(needs),
         of_pictures=False,
     ),
+    Metric(
+        name="flicker",
+        title="Flicker",
+        protocol=flicker.PROTOCOL,
+        higher_is_better=False,
+        digits=2,
+        unit=1.0,
+        open=_plain(lambda pictures: flicker.flicker(pictures.luma[0], pictures.since)),
+        of_films=True,
+        alone=True,
+    ),
 )
 METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _ROWS}
 DEFAULT = ("psnr_y", "ssim_y", "psnr_rgb")
+FILMS = (*DEFAULT, "flicker")

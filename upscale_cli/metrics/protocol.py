@@ -7,6 +7,8 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from upscale_cli.motion import Motion
+
 Pixels = npt.NDArray[np.uint8]
 Plane = npt.NDArray[np.float64]
 
@@ -41,6 +43,8 @@ class Comparison:
 
     image: Pixels
     reference: Pixels
+    since: "Since | None" = None
+    """Of a film, from its second frame on."""
 
     def __post_init__(self) -> None:
         if self.image.shape != self.reference.shape:
@@ -55,6 +59,18 @@ class Comparison:
 def luma(image: Pixels) -> Plane:
     """H x W x 3 8-bit RGB to H x W BT.601 luma in [16, 235], unrounded."""
     return 16 + image @ BT601_LUMA
+
+
+@dataclass(frozen=True, eq=False)
+class Since:
+    """What a frame of a film is compared with that was before it, all of the frame's size."""
+
+    before: Pixels
+    """What the same maker made of the frame before, H x W x 3 8-bit RGB."""
+    motion: Motion
+    """Of the source, from this frame to that one."""
+    source: float
+    """The warping error of the source itself, enlarged by bicubic; NaN at a cut."""
 
 
 class NoValueError(ValueError):

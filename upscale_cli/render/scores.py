@@ -152,26 +152,36 @@ def _table(first: str, metrics: Mapping[str, str]) -> Table:
 
 def _words(report: "EvalReport") -> Iterable[str]:
     """What stands below the table: failures first, then how it was measured."""
-    scored = len(report.fingerprints)
+    scored, kind = len(report.fingerprints), "films" if report.frames else "pictures"
     if scored < report.pictures:
-        yield f"INCOMPLETE: {scored} of {report.pictures} pictures were scored; the values are not those of the set."
+        yield f"INCOMPLETE: {scored} of {report.pictures} {kind} were scored; the values are not those of the set."
     for problem in report.problems[:MOST_LINES]:
         yield f"  not scored: {shown(problem.reason)}"
     if len(report.problems) > MOST_LINES:
         yield f"  and {len(report.problems) - MOST_LINES} more"
     for model in report.models:
         if model.error is not None:
-            some = f"INCOMPLETE: {len(model.images)} of {scored} pictures; " if model.images else ""
+            some = f"INCOMPLETE: {len(model.images)} of {scored} {kind}; " if model.images else ""
             yield f"{shown(model.model)}: {some}{shown(model.error)}"
     for problem in report.left_out:
         yield f"{problem.name} left out: {shown(problem.reason)}"
     yield from _exceptions(report)
-    yield f"{shown(report.data)}: {scored} pictures, x{report.scale}; low resolution: {shown(report.low_resolution)}"
+    low = shown(report.low_resolution)
+    yield f"{shown(report.data)}: {scored} {kind}, {_frames(report)}x{report.scale}; low resolution: {low}"
     yield f"all metrics: {report.pixels}"
     for name, words in report.metrics.items():
         yield f"{_metric(name).title}{'' if _metric(name).higher_is_better else ' (lower is better)'}: {words}"
-    for how in dict.fromkeys(f"{m.precision} by {m.backend} on {m.device}" for m in report.models if m.images):
+    if report.source_error is not None:
+        yield f"warping error of the source enlarged by bicubic: {report.source_error:.2f}"
+    if report.originals:
+        yield f"the originals themselves: {named(report.originals)}"
+    networks = (model for model in report.models if model.images and model.network)
+    for how in dict.fromkeys(f"{m.precision} by {m.backend} on {m.device}" for m in networks):
         yield f"networks: {how}; GMACs: billion multiply-adds for an output of 1280 x 720; seconds: in the network"
+
+
+def _frames(report: "EvalReport") -> str:
+    return f"{report.frames} frames, values are means over them; " if report.frames else ""
 
 
 def _exceptions(report: "EvalReport") -> Iterable[str]:
@@ -183,7 +193,9 @@ def _exceptions(report: "EvalReport") -> Iterable[str]:
                 yield f"{title} of {equal} pictures is infinite: they equal their originals and are not in the mean"
             missing = model.without_value(name)
             if missing and _metric(name).of_pictures:
-                yield f"{title} has no value for {missing} pictures, which are too small or too plain"
+                why = "films, which have no two frames of one scene"
+                which = why if _metric(name).of_films else "pictures, which are too small or too plain"
+                yield f"{title} has no value for {missing} {which}"
 
 
 def _changes(changes: "Iterable[Change]") -> Table:
