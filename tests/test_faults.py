@@ -341,12 +341,6 @@ def test_20_formats_that_need_more_are_called_by_their_names() -> None:
     )
     for name, what in {"a.heic": "HEIC", "b.jxl": "JPEG XL", "c.jp2": "JPEG 2000"}.items():
         assert re.fullmatch(rf"is a {what} picture, which is not supported yet\. Convert it to .* first\.", said[name])
-    Path("in/raw.nef").write_bytes(b"II*\0\x08\0\0\0" + bytes(20))
-    assert (
-        "in/raw.nef: skipped, raw photographs are not read yet; develop it to a TIFF"
-        in upscale("in", "-o", "out").stdout
-    )
-    assert upscale("in/raw.nef", "-o", "out").exit_code != 0
 
 
 def test_a_folder_full_of_bad_pictures_ends_like_one_with_a_single_one() -> None:

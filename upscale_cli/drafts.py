@@ -8,7 +8,7 @@ from pathlib import Path
 
 from upscale_cli.errors import InputError
 from upscale_cli.media.files import is_video, probe
-from upscale_cli.media.formats import CONTAINERS, EXTENSIONS, can_hold, size_fault
+from upscale_cli.media.formats import CONTAINERS, EXTENSIONS, RAW, can_hold, size_fault
 from upscale_cli.media.image import ImageInfo
 from upscale_cli.media.job import Job
 from upscale_cli.media.paths import Found, shown
@@ -56,6 +56,8 @@ def draft(found: Found, request: RunRequest, size: Size, single: Path | None) ->
         raise InputError(f"is a picture, which {shown(single.name)} is not for. Choose one of {', '.join(EXTENSIONS)}.")
     if ending in EXTENSIONS:
         return _in_format(replace(plain, format=EXTENSIONS[ending], suffix=f".{ending}"), request)
+    if info.format == RAW and not request.in_place:
+        return replace(plain, format="TIFF", suffix=".tif")  # which holds all of it
     reason = _objection(plain, request)
     if reason is None and (request.in_place or EXTENSIONS.get(ending_of(found.path)) == info.format):
         return plain

@@ -16,7 +16,7 @@ from typing import Literal
 from upscale_cli.drafts import Draft, draft, ending_of
 from upscale_cli.errors import InputError, OutputError, UsageError
 from upscale_cli.journal import Journal, Stamp, results_in
-from upscale_cli.media.formats import CONTAINERS, EXTENSIONS
+from upscale_cli.media.formats import CONTAINERS, EXTENSIONS, RAW
 from upscale_cli.media.image import ImageInfo
 from upscale_cli.media.paths import (
     PICTURE_SUFFIXES,
@@ -287,6 +287,8 @@ def _fingerprint(wanted: Draft, request: RunRequest, networks: Sequence[Network]
         "quality": picture.quality,
         "metadata": picture.keep_metadata,
     }
+    if wanted.info.format == RAW:
+        settings["raw"] = asdict(picture.raw)
     if not wanted.info.counted:
         settings["video"] = asdict(picture.video)
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]

@@ -26,6 +26,7 @@ ALIASES = {
 Precision = Literal["auto", "fp32", "fp16", "bf16", "int8"]
 Backend = Literal["auto", "torch", "openvino"]
 Depth = Literal["keep", "8", "16"]
+Highlights = Literal["clip", "blend", "rebuild"]
 Codec = Literal["auto", "h264", "hevc", "av1", "ffv1", "prores"]
 Collision = Literal["rename", "skip", "error"]
 
@@ -184,6 +185,16 @@ FormatOpt = Annotated[
 QualityOpt = Annotated[
     int | None,
     typer.Option("-q", "--quality", help="1 to 100, for jpg, webp and avif.", rich_help_panel=_OUTPUT),
+]
+FastOpt = Annotated[
+    bool,
+    typer.Option(
+        "--fast", "--half-size", help="Develop RAW at half its width and height: a preview.", rich_help_panel=_INPUT
+    ),
+]
+HighlightsOpt = Annotated[
+    Highlights,
+    typer.Option("--highlights", help="What becomes of RAW where a colour is at its end.", rich_help_panel=_INPUT),
 ]
 DepthOpt = Annotated[Depth, typer.Option("--depth", help="Bits of each value.", rich_help_panel=_OUTPUT)]
 NameOpt = Annotated[

@@ -23,6 +23,8 @@ def run(  # one parameter an option
     recursive: opt.RecursiveOpt = False,
     max_pixels: opt.MaxPixelsOpt = None,
     allow_truncated: opt.TruncatedOpt = False,
+    fast: opt.FastOpt = False,
+    highlights: opt.HighlightsOpt = "clip",
     scale: opt.ScaleOpt = None,
     width: opt.WidthOpt = None,
     height: opt.HeightOpt = None,
@@ -75,6 +77,7 @@ def run(  # one parameter an option
     """
     _check_for_command(ctx, paths)
     from upscale_cli.media.image import DEFAULT_MAX_PIXELS
+    from upscale_cli.media.job import RawOptions
     from upscale_cli.media.video.options import VideoOptions, seconds_of
     from upscale_cli.networks import combine
     from upscale_cli.pipeline import PictureOptions
@@ -102,6 +105,7 @@ def run(  # one parameter an option
                 max_pixels=DEFAULT_MAX_PIXELS if max_pixels is None else max_pixels,
                 allow_truncated=allow_truncated,
                 keep_metadata=not strip_metadata,
+                raw=RawOptions(fast=fast, highlights=highlights),
                 video=VideoOptions(
                     codec=codec,
                     crf=crf,

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from upscale_cli.errors import InputError
-from upscale_cli.media.image import DEFAULT_MAX_PIXELS, ImageSource
+from upscale_cli.media.files import open_picture
+from upscale_cli.media.job import PictureOptions
 from upscale_cli.media.paths import picture_files
 from upscale_cli.media.resize import imresize
 
@@ -84,7 +85,7 @@ def make_pair(name: str, hr: Pixels, scale: int) -> Pair:
 
 def read_rgb8(path: Path) -> Pixels:
     """The first frame as H x W x 3 8-bit RGB, as scores are taken on; alpha is left out, grey is repeated."""
-    with ImageSource(path, max_pixels=DEFAULT_MAX_PIXELS) as source:
+    with open_picture(path, PictureOptions()) as source:
         color = next(iter(source.frames())).color
     return rgb8(color)
 

@@ -11,7 +11,6 @@ from upscale_cli.media.encode import ImageSink
 from upscale_cli.media.formats import CONTAINERS
 from upscale_cli.media.frame import Frame
 from upscale_cli.media.image import ImageInfo, ImageSource
-from upscale_cli.media.image import probe as probe_image
 from upscale_cli.media.job import Job, PictureOptions
 from upscale_cli.media.metadata import Metadata
 from upscale_cli.media.paths import PICTURE_SUFFIXES, VIDEO_SUFFIXES
@@ -71,6 +70,15 @@ def is_video(path: Path) -> bool:
         return False  # what is wrong with it is said where it is opened
 
 
+def is_raw(path: Path) -> bool:
+    """Whether LibRaw is to be asked: by its first bytes, and where those are anything's by its name."""
+    try:
+        with path.open("rb") as file:
+            return sniff.is_raw(file.read(4096), path.suffix)
+    except OSError:
+        return False  # what is wrong with it is said where it is opened
+
+
 def probe(path: Path, options: PictureOptions) -> ImageInfo:
     """What the file holds, from its header. Raises InputError for what cannot be read."""
     if Numbered.of(path):
@@ -82,7 +90,8 @@ def probe(path: Path, options: PictureOptions) -> ImageInfo:
 
         info = probe_video(path, max_pixels=options.max_pixels)
         return replace(info, frames=info.frames_of(options.video))
-    return probe_image(path, max_pixels=options.max_pixels, allow_truncated=options.allow_truncated)
+    with open_picture(path, options) as source:
+        return source.info
 
 
 def open_source(path: Path, options: PictureOptions, *, skip: int = 0) -> Source:
@@ -95,6 +104,15 @@ def open_source(path: Path, options: PictureOptions, *, skip: int = 0) -> Source
         from upscale_cli.media.video.source import VideoSource
 
         return VideoSource(path, options.video, max_pixels=options.max_pixels, skip=skip)
+    return open_picture(path, options)
+
+
+def open_picture(path: Path, options: PictureOptions) -> Source:
+    """A picture or camera RAW. Raises InputError, for a video as well."""
+    if path.is_file() and is_raw(path):
+        from upscale_cli.media.raw import RawSource
+
+        return RawSource(path, options)
     return ImageSource(path, max_pixels=options.max_pixels, allow_truncated=options.allow_truncated)
 
 

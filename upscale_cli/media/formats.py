@@ -13,6 +13,8 @@ EXTENSIONS = {
 }
 CONTAINERS = {"mp4": "MP4", "m4v": "MP4", "mov": "MOV", "mkv": "MATROSKA", "webm": "WEBM"}
 """Of videos, by their endings; others are read and not written."""
+RAW = "RAW"
+"""Camera files of any maker, which are read and not written: they become TIFF."""
 DEEP = {"PNG", "TIFF"}
 OPAQUE = {"JPEG", "BMP"}
 ANIMATED = {"PNG", "WEBP", "AVIF", "GIF"}

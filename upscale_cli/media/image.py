@@ -24,6 +24,7 @@ from upscale_cli.media import png, sniff
 from upscale_cli.media.frame import Frame
 from upscale_cli.media.guard import Guard
 from upscale_cli.media.metadata import Metadata, icc_fault, orientation
+from upscale_cli.media.paths import RAW_SUFFIXES
 from upscale_cli.media.pixels import GREY_MODES, Pixels, from_pillow, upright
 
 if TYPE_CHECKING:
@@ -149,6 +150,8 @@ class ImageSource:
             raise self._guard.fault(f"cannot be read: {error.strerror}.") from error
         if reason := sniff.refusal(head, self.path.suffix):
             raise self._guard.fault(reason)
+        if self.path.suffix.lower() in RAW_SUFFIXES:
+            self._note("is no RAW photograph, whatever its name says: read as what it is")
         return head
 
     # --- everything but TIFF -------------------------------------------------------------------------------------

@@ -24,6 +24,16 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RawOptions:
+    """How camera RAW is developed; see `raw.py`."""
+
+    fast: bool = False
+    """Half as wide and high: every 2 x 2 of the sensor's pixels become one, and nothing is interpolated."""
+    highlights: Literal["clip", "blend", "rebuild"] = "clip"
+    """Where one colour is at its end and others are not: white, a mean of cut and not cut, or guessed from around."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PictureOptions:
     """How pictures and videos are read and written."""
 
@@ -33,4 +43,5 @@ class PictureOptions:
     allow_truncated: bool = False
     keep_metadata: bool = True
     """False leaves only what the pixels mean (the colour profile) and how an animation loops."""
+    raw: RawOptions = RawOptions()
     video: VideoOptions = field(default_factory=VideoOptions)

@@ -32,8 +32,11 @@ VIDEO_SUFFIXES = frozenset(
 )
 """The same for videos."""
 
-RAW_SUFFIXES = frozenset((".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw"))
-"""Known, so that they are not passed over without a word."""
+RAW_SUFFIXES = frozenset(
+    {".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".fff", ".iiq", ".kdc", ".mef", ".mos", ".mrw", ".nef"}
+    | {".nrw", ".orf", ".pef", ".raf", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"}
+)
+"""The same for camera RAW."""
 
 PLACEHOLDERS = ("stem", "model", "scale", "width", "height")
 NAME_BYTES = 255
@@ -184,7 +187,7 @@ class _Walk:
             self.results += 1
             return
         self._files.add(absolute)
-        reason = _no_picture(found.path, suffix)
+        reason = _no_picture(found.path)
         if reason:
             self.refused.append(Refused(found.path, reason, failed=found.named))
         else:
@@ -198,7 +201,7 @@ def _is_folder(path: Path) -> bool:
         return False
 
 
-def _no_picture(path: Path, suffix: str) -> str | None:
+def _no_picture(path: Path) -> str | None:
     """Why a file cannot be a picture this program reads, without opening it: opening a FIFO would wait for ever."""
     try:
         mode = path.stat().st_mode
@@ -207,8 +210,6 @@ def _no_picture(path: Path, suffix: str) -> str | None:
     if not stat.S_ISREG(mode):
         kinds = ((stat.S_ISFIFO, "FIFO"), (stat.S_ISSOCK, "socket"), (stat.S_ISDIR, "folder"))
         return f"a {next((kind for test, kind in kinds if test(mode)), 'device')}, not a file"
-    if suffix in RAW_SUFFIXES:
-        return "raw photographs are not read yet; develop it to a TIFF first"
     return None
 
 

@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from upscale_cli.media.paths import RAW_SUFFIXES
+
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
+_RAW = "is a RAW photograph, which is not read here. Develop it to a TIFF first."
 _LATER = "is {}, which is not supported yet. Convert it to TIFF or JPEG first."
 _NEVER = "is {}, not a photograph. Convert it to PNG first."
 _STARTS = (
@@ -16,9 +19,6 @@ _STARTS = (
     (b"#?RADIANCE", "a Radiance HDR picture", _LATER),
     (b"\0\0\0\x0cjP  \r\n", "a JPEG 2000 picture", _LATER),
     (b"8BPS", "a Photoshop document", _LATER),
-    (b"FUJIFILMCCD-RAW", "a RAW photograph (RAF)", _LATER),
-    (b"IIRO", "a RAW photograph (ORF)", _LATER),
-    (b"IIU\0", "a RAW photograph (RW2)", _LATER),
     (b"%!PS", "a PostScript document", _NEVER),
     (b"\xc5\xd0\xd3\xc6", "a PostScript document", _NEVER),
     (b"%PDF", "a PDF document", _NEVER),
@@ -28,8 +28,8 @@ _STARTS = (
 _CONTAINERS = (b"\x1aE\xdf\xa3", b"FLV\x01", b"OggS", b"0&\xb2u\x8ef\xcf\x11", b"\0\0\x01\xba", b"YUV4MPEG2")
 _BOXES = {b"ftyp", b"meta", b"mdat", b"moov", b"free", b"skip", b"uuid"}
 _BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
-# RAW files that look like TIFF inside: decoding them as such would give the thumbnail
-_RAW_SUFFIXES = {".arw", ".cr2", ".cr3", ".dng", ".erf", ".iiq", ".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2", ".srw"}
+_RAW_STARTS = (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"\0MRM", b"FOVb", b"II\x1a\0\0\0HEAPCCDR")
+_PICTURE_STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8", b"BM")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +64,28 @@ def refusal(head: bytes, suffix: str) -> str | None:
         brands = {head[8:12], *(head[at : at + 4] for at in range(16, min(int.from_bytes(head[:4], "big"), 256), 4))}
         if not brands & {b"avif", b"avis"}:
             if brands & {b"crx "}:
-                return _LATER.format("a RAW photograph (CR3)")
+                return _RAW
             if brands & _BRANDS:
                 return _LATER.format("a HEIC picture")
             return "is a video file, not a picture."
     for start, what, message in _STARTS:
         if head.startswith(start):
             return message.format(what)
-    if suffix.lower() in _RAW_SUFFIXES:
-        return _LATER.format(f"a RAW photograph ({suffix[1:].upper()})")
+    if is_raw(head, suffix):
+        return _RAW
     if b"<svg" in head[:1024]:
         return _NEVER.format("an SVG drawing")
     return None
+
+
+def is_raw(head: bytes, suffix: str) -> bool:
+    """Whether a file that begins so is camera RAW: most are TIFF inside, and only their names tell.
+
+    What is plainly another picture is that, whatever its name says.
+    """
+    if head.startswith(_RAW_STARTS) or (head[4:8] == b"ftyp" and head[8:12] == b"crx "):
+        return True
+    return bool(head) and suffix.lower() in RAW_SUFFIXES and not head.startswith(_PICTURE_STARTS)
 
 
 def is_video(head: bytes) -> bool:

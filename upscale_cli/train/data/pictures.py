@@ -11,7 +11,8 @@ from PIL import Image, ImageCms
 
 from upscale_cli.errors import InputError, UsageError
 from upscale_cli.evaluate import Pair, Pixels, fit_pair, read_rgb8
-from upscale_cli.media.image import ImageSource
+from upscale_cli.media.files import open_picture
+from upscale_cli.media.job import PictureOptions
 from upscale_cli.media.metadata import srgb_profile
 from upscale_cli.media.resize import imresize
 from upscale_cli.train.config import TrainConfig
@@ -182,7 +183,7 @@ def _middle(image: Pixels, height: int, width: int) -> Pixels:
 
 def _read_srgb8(path: Path) -> Pixels:
     """As read_rgb8, with an embedded colour profile applied: experts' files are in ProPhoto RGB, inputs in sRGB."""
-    with ImageSource(path) as source:
+    with open_picture(path, PictureOptions()) as source:
         icc = source.metadata.icc
     pixels = read_rgb8(path)
     if icc is None:

@@ -13,7 +13,8 @@ from filelock import FileLock
 from upscale_cli.device import free_memory_bytes
 from upscale_cli.errors import InputError, UsageError
 from upscale_cli.evaluate import Pair
-from upscale_cli.media.image import probe
+from upscale_cli.media.files import probe
+from upscale_cli.media.job import PictureOptions
 from upscale_cli.media.paths import shown
 from upscale_cli.train.config import TrainConfig
 from upscale_cli.train.data import hub
@@ -243,7 +244,7 @@ def _bytes(items: Sequence[Item], making: Making) -> int:
     total = 0
     for path in (file for item in items for file in (item.hr, item.lr) if file):
         try:
-            info = probe(path)
+            info = probe(path, PictureOptions())
             shrunk = min(1.0, making.photo_px / max(info.width, info.height)) if making.photo_px else 1.0
             total += int(info.width * info.height * 3 * shrunk**2)
         except InputError:
