@@ -31,9 +31,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     assert not [path for path in tmp_path.rglob("*") if path.name.endswith((".part", ".lock"))]
 
 
-def upscale(*words: str) -> Result:
+def upscale(*words: str, model: str = "bicubic") -> Result:
     """Run the command; an error meant for `main` becomes its exit code and text, any other is raised."""
-    result = CliRunner().invoke(app, [*words, "-m", "bicubic"])
+    result = CliRunner().invoke(app, [*words, "-m", model])
     if isinstance(result.exception, UpscaleError):
         result.exit_code = result.exception.exit_code
         result.stderr_bytes = f"error: {result.exception}\n".encode("utf-8", "surrogateescape")

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from upscale_cli.choice import Choice, Chooser
 from upscale_cli.drafts import Draft, draft, ending_of
 from upscale_cli.errors import InputError, OutputError, UsageError
 from upscale_cli.journal import Journal, Stamp, results_in
@@ -28,7 +29,7 @@ from upscale_cli.media.paths import (
     shorten,
     shown,
 )
-from upscale_cli.networks import Combination, Network, find_networks, plan_stages
+from upscale_cli.networks import Combination, Network, plan_stages
 from upscale_cli.numbered import Numbered
 from upscale_cli.pipeline import Job
 from upscale_cli.request import DEFAULT_NAME, RunRequest, Size
@@ -106,8 +107,8 @@ def plan(request: RunRequest, *, progress: Callable[[int, int], None] | None = N
         reason = cannot_write(request.output.parent if single else request.output)
         if reason:
             raise OutputError(f"{reason}. Choose another output folder with -o.")
-    networks = find_networks(request.network.model)
-    size = request.size or Size(scale=min(2, max(network.scale for network in networks)))
+    chooser = Chooser(Combination.of(request.network.model), request.network.device)
+    size = request.size or Size(scale=chooser.usual_scale)
     entries: list[Item | Draft] = []
     for count, found in enumerate(listing.pictures, start=1):
         try:
@@ -127,13 +128,13 @@ def plan(request: RunRequest, *, progress: Callable[[int, int], None] | None = N
         raise UsageError(
             f"--format {request.format} is for none of these inputs. Videos become one of {', '.join(CONTAINERS)}."
         )
-    settled = iter(_settle(drafts, request, networks, single))
+    settled = iter(_settle(drafts, request, [chooser.choose(each) for each in drafts], single))
     items = [next(settled) if isinstance(entry, Draft) else entry for entry in entries]
     items += [
         Item(refused.path, "failed" if refused.failed else "skipped", refused.reason) for refused in listing.refused
     ]
     decided = decide(_shard(Plan(request, tuple(items), ())))
-    return replace(decided, warnings=tuple(_warnings(decided, listing)))
+    return replace(decided, warnings=(*chooser.reasons(), *_warnings(decided, listing)))
 
 
 def _shard(plan: Plan) -> Plan:
@@ -216,12 +217,8 @@ def cannot_write(folder: Path) -> str | None:
     return None
 
 
-def _settle(
-    drafts: Sequence[Draft], request: RunRequest, networks: Sequence[Network], single: Path | None
-) -> list[Item]:
+def _settle(drafts: Sequence[Draft], request: RunRequest, choices: Sequence[Choice], single: Path | None) -> list[Item]:
     """Names without collisions, networks, and the fingerprint of all settings, for every draft."""
-    model = Combination.of(request.network.model) if len(networks) > 1 else networks[0].combination
-    natives = {network.scale: network for network in networks}
 
     def target(index: int, addition: str) -> Path:
         wanted = drafts[index]
@@ -233,7 +230,7 @@ def _settle(
         stem = fill_template(
             request.name,
             stem=(wanted.title or path.stem) + addition,
-            model=model.file_name,
+            model=choices[index].model.file_name,
             scale=wanted.factor,
             width=wanted.width,
             height=wanted.height,
@@ -251,6 +248,8 @@ def _settle(
             reason = f"another picture becomes {shown(target(index, ''))} (--on-collision skip)"
             items.append(Item(source, "skipped", reason, info=wanted.info))
             continue
+        networks = choices[index].networks
+        natives = {network.scale: network for network in networks}
         stages = tuple(natives[scale] for scale in plan_stages(wanted.factor, natives))
         renamed = path != target(index, "")
         note = (f"another picture has the same name: written as {shown(path.name)}",) if renamed else ()

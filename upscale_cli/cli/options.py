@@ -88,7 +88,7 @@ ModelOpt = Annotated[
     typer.Option(
         "-m",
         "--model",
-        help=f"A model, one row of `upscale models list`, or a weights file; {DEFAULT_MODEL} unless given.",
+        help=f"A model, one row of `upscale models list`, a weights file, or auto; {DEFAULT_MODEL} unless given.",
         autocompletion=_models,
         rich_help_panel=_NETWORK,
     ),
