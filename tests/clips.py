@@ -1,6 +1,6 @@
 """Short videos made from the demo photographs, with sound, subtitles and whatever else a test asks for."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -36,12 +36,14 @@ def clip(
     rotation: int = 0,
     aspect: Fraction = Fraction(1),
     sounds: Sequence[str] = (),
+    options: Mapping[str, str] | None = None,
 ) -> Path:
     """A video with these frames at these times; `color` is primaries, transfer, matrix, range."""
     frames = pan(len(times)) if frames is None else frames
     with av.open(str(path), "w") as out:
         out.metadata["title"] = "A film"
-        stream = out.add_stream(codec, rate=25, options={"crf": "10"} if codec == "libx264" else {})
+        told = {"crf": "10"} if codec == "libx264" else {}
+        stream = out.add_stream(codec, rate=25, options=told | dict(options or {}))
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt, stream.time_base = pix_fmt, Fraction(1, 12800)
         context = stream.codec_context

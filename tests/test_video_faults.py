@@ -157,3 +157,13 @@ def test_a_full_disk_leaves_no_file_and_says_so(monkeypatch: pytest.MonkeyPatch)
     assert names(".") == ["in.mp4"]
     assert upscale("in.mp4", "-o", "out.mp4").exit_code == 0
     assert len(times_of(Path("out.mp4"))) == len(TICKS)
+
+
+def test_pictures_too_narrow_for_x265_are_refused_or_become_another_codec() -> None:
+    clip(Path("in.mkv"), pan(2, (30, 40)), times=[0, 512], codec="ffv1", pix_fmt="yuv420p10le")
+    result = upscale("in.mkv", "-o", "out.mp4", "--codec", "hevc")
+    assert (result.exit_code, names(".")) == (1, ["in.mkv"])
+    assert "becomes 60 pixels wide, and hevc takes 64 or more" in result.stderr
+    assert upscale("in.mkv", "-o", "out.mp4").exit_code == 0
+    with av.open("out.mp4") as made:
+        assert next(made.decode(video=0)).format.name == "yuv420p10le"

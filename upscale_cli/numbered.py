@@ -77,37 +77,37 @@ class Log:
     def unfinished(self) -> bool:
         return self._path.exists()
 
-    def made(self) -> list[int]:
-        """Numbers of the pictures from the first on that are there, made for this key."""
-        return list(self._whole())
+    def made(self) -> dict[int, tuple[int, ...]]:
+        """The pictures from the first on that are there, made for this key: numbers, and what was noted of each."""
+        return dict(self._whole())
 
     def prepare(self, keep: int) -> bool:
         """Begin, or go on after the first `keep`; True where another key left some. May raise OSError."""
         other = self.unfinished and self._lines()[:1] != [self._key]
-        made = self.made()[:keep]
+        made = [[number, *mark] for number, mark in self.made().items()][:keep]
         with self._path.with_suffix(".new").open("w", encoding="ascii") as file:
             _write(file, "\n".join([self._key, *map(json.dumps, made)]) + "\n")
         self._path.with_suffix(".new").replace(self._path)
         return other
 
-    def add(self, number: int) -> None:
+    def add(self, number: int, mark: tuple[int, ...]) -> None:
         """This picture has its name and is on the disk. May raise OSError."""
         with self._path.open("a", encoding="ascii") as file:
-            _write(file, json.dumps(number) + "\n")
+            _write(file, json.dumps([number, *mark]) + "\n")
 
     def finish(self) -> None:
         """All are there."""
         self._path.unlink(missing_ok=True)
 
-    def _whole(self) -> Iterator[int]:
+    def _whole(self) -> Iterator[tuple[int, tuple[int, ...]]]:
         lines = self._lines()
         if self._numbered is None or lines[:1] != [self._key]:
             return
         for line in lines[1:]:
-            number = json.loads(line)
+            number, *mark = json.loads(line)
             if not self._numbered.file(number).exists():
                 return
-            yield number
+            yield number, tuple(mark)
 
     def _lines(self) -> list[str]:
         try:

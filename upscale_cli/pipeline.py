@@ -270,12 +270,12 @@ class _Run:
     def _read_job(self, work: _Work) -> None:
         options = self.options
         work.reading.start()
-        skip = made_already(work.job, options.video)
-        with open_source(work.job.source, options, skip=skip) as source:
+        reached = made_already(work.job, options.video)
+        with open_source(work.job.source, options, reached) as source:
             info = work.info = source.info
             size = info.height * info.width * (info.channels + info.alpha) * info.depth // 8
             frames, found = source.frames(), 0
-            work.frames = skip
+            work.frames = reached.frames
             if not info.counted:
                 work.part = frames_a_part(work.job.height, work.job.width, options.video.part_frames)
                 work.static = options.video.skip_static

@@ -11,7 +11,7 @@ from upscale_cli.media.encode import ImageSink
 from upscale_cli.media.formats import CONTAINERS
 from upscale_cli.media.frame import Frame
 from upscale_cli.media.image import ImageInfo, ImageSource
-from upscale_cli.media.job import Job, PictureOptions
+from upscale_cli.media.job import AFRESH, Job, PictureOptions, Reached
 from upscale_cli.media.metadata import Metadata
 from upscale_cli.media.paths import PICTURE_SUFFIXES, VIDEO_SUFFIXES
 from upscale_cli.media.video.options import VideoOptions
@@ -94,16 +94,16 @@ def probe(path: Path, options: PictureOptions) -> ImageInfo:
         return source.info
 
 
-def open_source(path: Path, options: PictureOptions, *, skip: int = 0) -> Source:
-    """The frames of a file, without the first `skip` of a video. Raises InputError."""
+def open_source(path: Path, options: PictureOptions, reached: Reached = AFRESH) -> Source:
+    """The frames of a file, of a video those after the ones that are `reached`. Raises InputError."""
     if Numbered.of(path):
         from upscale_cli.media.video.sequence import SequenceSource
 
-        return SequenceSource(path, options, skip=skip)
+        return SequenceSource(path, options, skip=reached.frames)
     if is_video(path):
         from upscale_cli.media.video.source import VideoSource
 
-        return VideoSource(path, options.video, max_pixels=options.max_pixels, skip=skip)
+        return VideoSource(path, options.video, max_pixels=options.max_pixels, reached=reached)
     return open_picture(path, options)
 
 
@@ -116,13 +116,14 @@ def open_picture(path: Path, options: PictureOptions) -> Source:
     return ImageSource(path, max_pixels=options.max_pixels, allow_truncated=options.allow_truncated)
 
 
-def made_already(job: Job, options: VideoOptions) -> int:
-    """Frames of a video that an earlier run has left, to go on after; 0 for a picture, which has no key."""
+def made_already(job: Job, options: VideoOptions) -> Reached:
+    """What an earlier run has left of a video, to go on after; nothing for a picture, which has no key."""
     if Numbered.of(job.target):
-        made = len(Log(job.target, job.key).made())
-        part = frames_a_part(job.height, job.width, options.part_frames)
-        return made - made % part if options.remembers else made
-    return Parts(job.target, job.key).count() if job.key else 0
+        marks = [(), *Log(job.target, job.key).made().values()]
+        part = frames_a_part(job.height, job.width, options.part_frames) if options.remembers else 1
+        made = (len(marks) - 1) // part * part
+        return Reached(made, marks[made])
+    return Parts(job.target, job.key).reached() if job.key else AFRESH
 
 
 def open_sink(job: Job, options: PictureOptions, *, metadata: Metadata, info: ImageInfo) -> Sink:
@@ -140,7 +141,7 @@ def open_sink(job: Job, options: PictureOptions, *, metadata: Metadata, info: Im
         from upscale_cli.media.video.sequence import SequenceSink
 
         assert isinstance(info, VideoInfo)
-        return SequenceSink(job, options, info, metadata, made_already(job, options.video))
+        return SequenceSink(job, options, info, metadata, made_already(job, options.video).frames)
     return ImageSink(
         job.target,
         format=job.format,

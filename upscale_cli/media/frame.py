@@ -11,7 +11,8 @@ class Frame:
 
     `color` is H x W x C, C = 3 (RGB) or 1 (grey), uint8 or uint16: the dtype is the bit depth. `alpha` is H x W of the
     same dtype, straight (not premultiplied), or None. `seconds` is how long an animation shows the frame; `pts` and
-    `ticks` are when and how long a video does, in its time base. Raises ValueError for anything else.
+    `ticks` are when and how long a video does, in its time base. `mark` is for the source that gave the frame: by it
+    another run goes on after it without decoding all before. Raises ValueError for anything else.
     """
 
     color: np.ndarray
@@ -19,6 +20,7 @@ class Frame:
     seconds: float | None = None
     pts: int | None = None
     ticks: int = 0
+    mark: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.color.ndim != 3 or self.color.shape[2] not in (1, 3) or self.color.dtype not in (np.uint8, np.uint16):

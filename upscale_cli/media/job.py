@@ -23,6 +23,18 @@ class Job:
     """What an unfinished video is known by: all that decides it; empty for a picture."""
 
 
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """How far an earlier run came with a film."""
+
+    frames: int = 0
+    mark: tuple[int, ...] = ()
+    """Of the last of them, as its source gave it."""
+
+
+AFRESH = Reached()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawOptions:
     """How camera RAW is developed; see `raw.py`."""

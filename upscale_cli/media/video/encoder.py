@@ -21,6 +21,7 @@ from upscale_cli.media.video.container import VideoInfo
 from upscale_cli.media.video.options import VideoOptions
 
 _PLAIN = re.compile(r"yuv4\d\dp(\d+le)?")
+_X265_WIDTH = 64  # narrower pictures make x265 4.2 end the whole process
 _MUXERS = {"MP4": "mp4", "MOV": "mov", "MATROSKA": "matroska", "WEBM": "webm"}
 
 
@@ -76,7 +77,15 @@ def choose(info: VideoInfo, job: Job, asked: PictureOptions) -> Encoding:
     options, depth, height, width = asked.video, asked.depth, job.height, job.width
     name = options.codec
     if name == "auto":
-        name = "av1" if job.format == "WEBM" else "hevc" if info.depth == 16 and depth != "8" else "h264"
+        name = (
+            "av1"
+            if job.format == "WEBM"
+            else "hevc"
+            if info.depth == 16 and depth != "8" and width >= _X265_WIDTH
+            else "h264"
+        )
+    if name == "hevc" and width < _X265_WIDTH:
+        raise InputError(f"becomes {width} pixels wide, and hevc takes {_X265_WIDTH} or more. Choose another --codec.")
     codec = _CODECS[name]
     pixels = _pixel_format(codec, info, options, depth)
     if info.color.hdr and pixels.bits < 10:

@@ -9,10 +9,11 @@ import os
 import shutil
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
+from upscale_cli.media.job import Reached
 from upscale_cli.media.paths import shorten
 
 _KEY = "key"
@@ -35,6 +36,8 @@ class Part:
     """Bytes of each packet."""
     keys: list[int]
     """Which packets can be begun with."""
+    mark: list[int] = field(default_factory=list)
+    """Of its last frame, as the source gave it."""
 
 
 class Parts:
@@ -44,9 +47,12 @@ class Parts:
         self.folder = folder_of(target)
         self.key = f"{key} {version('av')}"  # other encoders make other packets
 
-    def count(self) -> int:
-        """Frames in the parts that are whole, from the beginning on."""
-        return sum(len(part.times) for part in self.whole())
+    def reached(self) -> Reached:
+        """The frames in the parts that are whole, from the beginning on."""
+        frames, mark = 0, ()
+        for part in self.whole():
+            frames, mark = frames + len(part.times), tuple(part.mark)
+        return Reached(frames, mark)
 
     def size(self) -> int:
         """Of the packets."""
@@ -122,10 +128,10 @@ class PartWriter:
         self._sizes.append(len(packet))
         self._keys.append(key)
 
-    def finish(self, headers: bytes, end: int) -> None:
+    def finish(self, headers: bytes, end: int, mark: tuple[int, ...]) -> None:
         """From here on it is there, whatever happens to this process. May raise OSError."""
         _to_disk(self._file)
-        part = Part(self.number, headers.hex(), end, list(self._times), list(self._sizes), list(self._keys))
+        part = Part(self.number, headers.hex(), end, list(self._times), list(self._sizes), list(self._keys), list(mark))
         index = self._parts._index(self.number)
         with index.with_suffix(".new").open("w", encoding="ascii") as file:
             json.dump(asdict(part), file)

@@ -194,7 +194,7 @@ class SequenceSink:
         self._held.__exit__(kind, error, trace)
         if error is not None:
             return
-        made = set(self._log.made())
+        made = self._log.made()
         others = [path.name for number, path in numbered(self._job.target).files().items() if number not in made]
         if others:
             self.notes.append(
@@ -210,7 +210,7 @@ class SequenceSink:
         self._picture.write(frame, height=self._left)
         self._left -= frame.height
         if self._left == 0:
-            self._end(self._picture)
+            self._end(self._picture, frame.mark)
 
     def _begun(self, frame: Frame) -> ImageSink:
         if self._info.first is not None and frame.pts is not None:
@@ -226,14 +226,14 @@ class SequenceSink:
             quality=self._options.quality,
         )
 
-    def _end(self, picture: ImageSink) -> None:
+    def _end(self, picture: ImageSink, mark: tuple[int, ...]) -> None:
         self._held.close()
         self._picture = None
         for note in picture.notes:
             self._note(note)
         try:
             self.bytes += picture.path.stat().st_size
-            self._log.add(self._next)
+            self._log.add(self._next, mark)
         except OSError as error:
             raise self._fault(error) from error
         self._next += 1

@@ -48,6 +48,7 @@ class VideoSink:
         self._encoder: VideoCodecContext | None = None
         self._writer: PartWriter | None = None
         self._number = self._frames = self._end = 0
+        self._mark: tuple[int, ...] = ()
 
     def __enter__(self) -> Self:
         try:
@@ -94,6 +95,7 @@ class VideoSink:
             self._add(self._encoder.encode(picture))
         self._frames += 1
         self._end = frame.pts + frame.ticks
+        self._mark = frame.mark
         if self._frames == self._part_frames:
             self._close_part()
 
@@ -124,7 +126,7 @@ class VideoSink:
         if self._encoder is None or self._writer is None:
             return
         self._add(self._encoder.encode(None))
-        self._writer.finish(self._encoder.extradata or b"", self._end)
+        self._writer.finish(self._encoder.extradata or b"", self._end, self._mark)
         self._encoder = self._writer = None
         self._number, self._frames = self._number + 1, 0
 

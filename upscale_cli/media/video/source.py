@@ -1,7 +1,10 @@
 """Frames of a video, upright and RGB, each with its time. What cannot be decoded is counted and said."""
 
+import itertools
+import zlib
+from collections import deque
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -11,11 +14,13 @@ import numpy as np
 from av.codec.context import ThreadType
 from av.container import InputContainer
 from av.error import FFmpegError
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from upscale_cli.errors import InputError
 from upscale_cli.media.frame import Frame
+from upscale_cli.media.job import AFRESH, Reached
 from upscale_cli.media.metadata import Metadata
 from upscale_cli.media.paths import shown
 from upscale_cli.media.video.color import scaling
@@ -23,6 +28,8 @@ from upscale_cli.media.video.container import opened, probe
 from upscale_cli.media.video.filters import EXACT, Chain
 from upscale_cli.media.video.options import VideoOptions
 
+_KEYS = 256  # of which a decoder that works ahead may hold a frame still
+_ROWS = 8  # of which one goes into a checksum
 _SLACK_SECONDS = 0.5  # by which a length in a header may be wrong
 
 
@@ -34,8 +41,8 @@ class VideoSource:
 
     metadata = Metadata()
 
-    def __init__(self, path: Path, options: VideoOptions, *, max_pixels: int, skip: int = 0) -> None:
-        """The first `skip` frames are decoded and not given. Raises InputError."""
+    def __init__(self, path: Path, options: VideoOptions, *, max_pixels: int, reached: Reached = AFRESH) -> None:
+        """The frames that are `reached` are not given. Raises InputError."""
         info = probe(path, max_pixels=max_pixels)
         self.info = replace(info, frames=info.frames_of(options))
         self.notes = list(self.info.notes)
@@ -43,11 +50,9 @@ class VideoSource:
         self.path = path
         self._deinterlace = options.deinterlace
         self._window = self.info.window(options)
-        self._skip = skip
-        self._faults = 0
-        self._packets = 0
-        self._broken = False
+        self._reached = reached
         self._held = ExitStack()
+        self._rewind()
 
     def __enter__(self) -> Self:
         return self
@@ -57,17 +62,48 @@ class VideoSource:
     ) -> None:
         self._held.close()
 
+    def _rewind(self) -> None:
+        """As if nothing had been read."""
+        self._held.close()
+        self._faults = self._packets = 0
+        self._broken = self._guessed = False
+        self._keys: deque[tuple[int, int]] = deque(maxlen=_KEYS)
+
     def frames(self) -> Iterator[Frame]:
         """Every frame in the order of its time, 8 or 16 bits by what the video has."""
+        frames = self._after(self._reached.mark) if self._reached.mark else None
+        if frames is None:
+            frames = itertools.islice(self._walk(), self._reached.frames, None)
+        yield from frames
+
+    def _after(self, mark: tuple[int, ...]) -> Iterator[Frame] | None:
+        """The frames behind the marked one, decoded from the keyframe before it.
+
+        None where it does not come again as it was: then the decoder is not where it would be by way of all the film.
+        """
+        _, _, key, packets = mark
+        frames, notes = self._walk((key, packets)), list(self.notes)
+        with suppress(InputError):
+            frame = next((frame for frame in frames if frame.pts is not None and frame.pts >= mark[0]), None)
+            if frame is not None and frame.mark[:2] == mark[:2] and self._keys[0] == (key, packets):
+                return frames
+        self.notes = notes
+        self._rewind()
+        return None
+
+    def _walk(self, key: tuple[int, int] | None = None) -> Iterator[Frame]:
+        """The frames from the first of the window on, or from a keyframe: its time, and how many packets precede it."""
         container = self._held.enter_context(opened(self.path))
         stream = container.streams[self.info.stream]
         assert isinstance(stream, VideoStream)
         stream.thread_type = ThreadType.AUTO
-        found, last, end = 0, None, 0
+        last, end = None, 0
         begin, until = self._window or (None, None)
-        if begin is not None:
+        if key is not None:
+            container.seek(key[0], stream=stream)
+        elif begin is not None:
             container.seek(int(begin / self.info.time_base), stream=stream)  # to the keyframe before it
-        for picture in self._filtered(self._decoded(container, stream)):
+        for picture in self._filtered(self._decoded(self._packets_from(key, container, stream), stream)):
             pts, ticks = self._time(picture, last, end)
             if begin is not None and pts * self.info.time_base < begin:
                 continue
@@ -76,15 +112,23 @@ class VideoSource:
             if last is not None and pts <= last:
                 self._note("frames that are not later than the one before are left out")
                 continue
-            found, last, end = found + 1, pts, pts + ticks
-            if found > self._skip:
-                pixels = np.rot90(picture.to_ndarray(), self.info.turn)
-                yield Frame(np.ascontiguousarray(pixels), pts=pts, ticks=ticks)
+            last, end = pts, pts + ticks
+            pixels = np.ascontiguousarray(np.rot90(picture.to_ndarray(), self.info.turn))
+            yield Frame(pixels, pts=pts, ticks=ticks, mark=self._mark(pts, pixels))
         if last is None:
             where = "no frame of it can be decoded." if begin is None else "it has no frame between --start and --end."
             raise InputError(f"{shown(self.path)}: {where}")
         if begin is None:
-            self._count(found, stream, float((end - self.info.start) * self.info.time_base))
+            self._count(stream, float((end - self.info.start) * self.info.time_base))
+
+    def _mark(self, pts: int, pixels: np.ndarray) -> tuple[int, ...]:
+        """Time and checksum of a frame, time and place of the keyframe before it; nothing where anything was odd
+        so far, since what that does to later frames, and to what is said of the film, takes all of it to know.
+        """
+        key = next((key for key in reversed(self._keys) if key[0] < pts), None)
+        if key is None or self._faults or self._guessed or len(self.notes) > len(self.info.notes):
+            return ()
+        return pts, zlib.crc32(pixels[::_ROWS].tobytes()), *key
 
     def _time(self, picture: VideoFrame, last: int | None, end: int) -> tuple[int, int]:
         """When it is shown and for how long, in the time base of the stream; filters count in others."""
@@ -94,17 +138,30 @@ class VideoSource:
             1, round(1 / (info.rate * info.time_base))
         )
         if picture.pts is None:
+            self._guessed = True
             return (end if last is not None else 0), ticks
         return round(picture.pts * unit / info.time_base), ticks
 
-    def _decoded(self, container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+    def _packets_from(
+        self, key: tuple[int, int] | None, container: InputContainer, stream: VideoStream
+    ) -> Iterator[Packet | None]:
+        """The packets, from a keyframe on where one is named, before which some containers end up; None is the end."""
         packets = container.demux(stream)
-        while True:
-            try:
-                packet = next(packets, None)
-            except (FFmpegError, OSError):
-                self._broken = True
-                packet = None
+        try:
+            for packet in packets:
+                if key is not None and packet.pts != key[0]:
+                    continue
+                if key is not None:
+                    self._packets, key = key[1], None
+                yield packet
+        except (FFmpegError, OSError):
+            self._broken = True
+        yield None
+
+    def _decoded(self, packets: Iterator[Packet | None], stream: VideoStream) -> Iterator[VideoFrame]:
+        for packet in packets:
+            if packet is not None and packet.is_keyframe and packet.pts is not None:
+                self._keys.append((packet.pts, self._packets))
             try:
                 pictures = stream.decode(packet)
             except (FFmpegError, OSError):
@@ -148,7 +205,7 @@ class VideoSource:
             raise InputError(f"{shown(self.path)}: is interlaced. Leave out --no-deinterlace to have it deinterlaced.")
         self._note("interlaced: deinterlaced by bwdif")
 
-    def _count(self, found: int, stream: VideoStream, seconds: float) -> None:
+    def _count(self, stream: VideoStream, seconds: float) -> None:
         """What is missing by what the container promised."""
         # Others count what is not there, as AVI its empty packets, or not at all.
         lost = stream.frames - self._packets if self.info.format in ("MP4", "MOV") else 0
