@@ -29,7 +29,7 @@ class Motion:
         """Of two H x W 8-bit planes of one size. Frames below 16 pixels a side are taken not to move."""
         shape = now.shape[:2]
         if min(shape) < _SMALLEST_PX:
-            return cls(np.zeros((*shape, 2), np.float32), np.ones(shape, np.bool_))
+            return cls.none(*shape)
         flow, back = _flow(now, before), _flow(before, now)
         there = cls(flow, np.ones(shape, np.bool_))
         returned = there.warp(back)
@@ -38,18 +38,22 @@ class Motion:
         most = share * (np.square(flow).sum(2) + np.square(returned).sum(2)) + least
         return cls(flow, gap <= most)
 
+    @classmethod
+    def none(cls, height: int, width: int) -> "Motion":
+        """Everything is where it was."""
+        return cls(np.zeros((height, width, 2), np.float32), np.ones((height, width), np.bool_))
+
     @cached_property
     def seen(self) -> npt.NDArray[np.bool_]:
         """H x W: known, and inside the frame before."""
         height, width = self.known.shape
-        x, y = cv2.split(self._places)
+        x, y = cv2.split(self._places(0, height))
         return self.known & (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
 
-    @cached_property
-    def _places(self) -> np.ndarray:
-        height, width = self.known.shape
-        grid = np.stack(np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)), axis=-1)
-        return grid + self.flow
+    def _places(self, top: int, stop: int) -> np.ndarray:
+        """Of rows `top` to `stop`, where each pixel was."""
+        across, down = (np.arange(side, dtype=np.float32) for side in (self.known.shape[1], stop))
+        return self.flow[top:stop] + np.stack(np.meshgrid(across, down[top:]), axis=-1)
 
     def enlarged(self, height: int, width: int) -> "Motion":
         """The same motion in frames of another size."""
@@ -67,12 +71,13 @@ class Motion:
         rows, columns = slice(border, height - border), slice(border, width - border)
         return Motion(self.flow[rows, columns], self.known[rows, columns])
 
-    def warp(self, before: np.ndarray) -> np.ndarray:
-        """The frame before, H x W (x C) of 8 or 16 bits or floats of 32, with everything where it is now.
-
-        Bicubic; beyond the border its last pixel goes on.
+    def warp(self, before: np.ndarray, rows: tuple[int, int] | None = None) -> np.ndarray:
+        """The frame before, H x W (x C) of 8 or 16 bits or floats of 32, with everything where it is now, or the rows
+        between two of it. Bicubic; beyond the border the last pixel goes on.
         """
-        return cv2.remap(before, self._places, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)  # type: ignore
+        places = self._places(*(rows or (0, len(self.flow))))
+        moved = cv2.remap(before, places, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)  # type: ignore
+        return moved.reshape(*places.shape[:2], *before.shape[2:])  # which it takes a last side of 1 from
 
 
 def _flow(first: npt.NDArray[np.uint8], second: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
 
+from upscale_cli.calm import Calm
 from upscale_cli.enlarge import Cost, Effort, Upscaler
 from upscale_cli.errors import DeviceLostError, InputError, UpscaleError
 from upscale_cli.lane import Clock, Lane, StoppedError
@@ -109,6 +110,7 @@ class _Work:
     """Frames after which the next must come out the same whatever came before: there a killed film goes on."""
     static: float | None = None
     """By how many levels tiles may change from frame to frame and count as one; None where frames are unrelated."""
+    calm: Calm | None = None
     in_pixels: int = 0
     out_pixels: int = 0
     error: Exception | None = None
@@ -236,7 +238,9 @@ class _Run:
         depth = 16 if self.options.depth == "16" else None
         if work.frames % work.part == 0 or not work.in_pixels:
             self.upscaler.begin(work.static)
-        for strip in self.upscaler.strips(frame, height, width, depth=depth, progress=tick):
+            work.calm = Calm(self.options.video.temporal) if self.options.video.temporal and not info.counted else None
+        strips = self.upscaler.strips(frame, height, width, depth=depth, progress=tick)
+        for strip in work.calm.strips(frame, strips, height, width) if work.calm else strips:
             if work.error is not None:  # it cannot be written
                 return
             size = _frame_bytes(strip)

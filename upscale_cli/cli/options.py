@@ -295,6 +295,10 @@ SkipStaticOpt = Annotated[
         rich_help_panel=_VIDEO,
     ),
 ]
+TemporalOpt = Annotated[
+    float,
+    typer.Option("--temporal", help="Less flicker: from 0, every frame for itself, to 1.", rich_help_panel=_VIDEO),
+]
 PartFramesOpt = Annotated[
     int | None,
     typer.Option("--part-frames", metavar="N", help="Frames a part, the most a kill costs.", rich_help_panel=_VIDEO),

@@ -40,6 +40,8 @@ class VideoOptions:
     """Only a sample out of the middle of that."""
     skip_static: float = 0.0
     """Levels of 255 by which a tile may differ from the one last inferred there, and be taken for it."""
+    temporal: float = 0.0
+    """How much of what a network added to the frame before is kept where that was the same, 0 to 1."""
 
     def window(self, seconds: float) -> tuple[float, float] | None:
         """From when to when a film of this length is made, in seconds after its beginning; None is all of it."""
@@ -53,7 +55,7 @@ class VideoOptions:
     @property
     def remembers(self) -> bool:
         """Whether a frame depends on those before it in its part."""
-        return self.skip_static > 0
+        return self.skip_static > 0 or self.temporal > 0
 
     @property
     def rate(self) -> Fraction | None:
@@ -84,6 +86,8 @@ class VideoOptions:
                 raise UsageError(f"-e {pair} means nothing. Write -e key=value, such as -e tune=grain.")
         if self.crf is not None and not 0 <= self.crf <= 63:
             raise UsageError(f"--crf {self.crf:g} means nothing. Choose a number from 0, best, to 63.")
+        if not 0 <= self.temporal <= 1:
+            raise UsageError(f"--temporal {self.temporal:g} means nothing. Choose a number from 0, off, to 1.")
         if not 0 <= self.skip_static <= 255:
             raise UsageError(
                 f"--skip-static {self.skip_static:g} means nothing. Choose levels from 0, only what is equal, to 255."
