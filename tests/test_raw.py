@@ -74,7 +74,7 @@ def test_scores_and_trainings_read_raw_as_any_picture(tmp_path: Path, scene: np.
 @pytest.mark.usefixtures("place")
 def test_raw_becomes_a_tiff_of_16_bits_with_its_exif(scene: np.ndarray) -> None:
     write_dng(Path("a.dng"), scene, orientation=6)
-    assert upscale("a.dng", "-o", "out", "-m", "lightweight", "-s", "2").exit_code == 0
+    assert upscale("a.dng", "-o", "out", "-s", "2").exit_code == 0
     (frame,), metadata, _ = read(Path("out/a_x2.tif"))
     assert (frame.height, frame.width, frame.depth) == (320, 480, 16)
     assert metadata.icc is not None
@@ -116,7 +116,7 @@ def test_what_is_no_raw_is_named_and_the_others_go_on(scene: np.ndarray) -> None
     assert said["tiff.arw"].startswith("is truncated or damaged")
     assert said["none.dng"].startswith("is empty")
     shutil.copy(PHOTOS / "tea-hills.jpg", "photo.dng")
-    result = upscale("photo.dng", "-o", "other", "-m", "bicubic", "-s", "1")
+    result = upscale("photo.dng", "-o", "other", "-s", "1")
     assert result.exit_code == 0
     assert "is no RAW photograph, whatever its name says: read as what it is" in result.stdout
     assert Path("other/photo_x1.jpg").exists()
@@ -141,6 +141,6 @@ def test_a_raw_of_too_many_pixels_is_not_developed(tmp_path: Path, scene: np.nda
 @pytest.mark.usefixtures("place")
 def test_raw_is_never_replaced(scene: np.ndarray) -> None:
     write_dng(Path("a.dng"), scene)
-    result = upscale("a.dng", "--in-place", "-y", "-m", "bicubic")
+    result = upscale("a.dng", "--in-place", "-y")
     assert result.exit_code == 1
     assert "cannot stay RAW: RAW is not written. Leave out --in-place." in result.stderr

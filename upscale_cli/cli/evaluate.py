@@ -37,6 +37,17 @@ def evaluate(
         Path | None,
         typer.Option("--lr", help="Low resolution, paired by name; made by imresize without it. Films need no --data."),
     ] = None,
+    protocol: Annotated[
+        str,
+        typer.Option(
+            "--protocol",
+            metavar="NAME",
+            help="Retouched pairs as papers score them: dpe, 3dlut, full.",
+        ),
+    ] = "",
+    expert: Annotated[
+        str, typer.Option("--expert", help="For --protocol: A to E, of pairs named a0001_input and a0001_expertC.")
+    ] = "C",
     metrics: Annotated[
         str | None,
         typer.Option(
@@ -97,6 +108,8 @@ def evaluate(
         data=data,
         scale=scale,
         lr=lr,
+        protocol=protocol,
+        expert=expert.upper(),
         metrics=tuple(word.strip() for word in (metrics or "").split(",") if word.strip()),
         crop_border=crop_border,
         device=device,
@@ -108,8 +121,8 @@ def evaluate(
     )
     if figure is not None:
         render.check_crops(figure)
-        if scores_films(request):
-            raise UsageError("--figure shows crops of pictures, not of films. Leave it out.")
+        if protocol or scores_films(request):
+            raise UsageError("--figure shows crops of pictures that were made larger. Leave it out.")
     earlier = None if baseline is None else read_baseline(baseline)
     with render.EvaluationBar(quiet=as_json) as bar:
         report = score(request, progress=bar.update)

@@ -1,6 +1,18 @@
 """`upscale eval`: how near models come to the originals, how calm films are, and by which protocol."""
 
-from upscale_cli.evaluate.pairs import IMRESIZE, Pair, Pixels, fit_pair, make_pair, pair_by_name, read_pair, read_rgb8
+from upscale_cli.evaluate.pairs import (
+    IMRESIZE,
+    Pair,
+    Pixels,
+    by_role,
+    centred,
+    fit_pair,
+    make_pair,
+    pair_by_name,
+    read_pair,
+    read_rgb8,
+    read_srgb8,
+)
 from upscale_cli.evaluate.report import EvalReport, ImageScore, ModelReport, Problem, Step
 from upscale_cli.evaluate.request import EvalRequest
 from upscale_cli.evaluate.verb import evaluate, scores_films
@@ -15,11 +27,14 @@ __all__ = [
     "Pixels",
     "Problem",
     "Step",
+    "by_role",
+    "centred",
     "evaluate",
     "fit_pair",
     "make_pair",
     "pair_by_name",
     "read_pair",
     "read_rgb8",
+    "read_srgb8",
     "scores_films",
 ]

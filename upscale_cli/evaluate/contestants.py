@@ -105,10 +105,15 @@ def originals() -> Contestant:
     return Contestant("originals", make)
 
 
+def untouched() -> Contestant:
+    """What the pictures score as they are."""
+    return Contestant("input", lambda view: view.lr)
+
+
 def open_models(request: EvalRequest) -> list[Contestant]:
     """All of them, those of several that cannot take part with the reason."""
     found: list[Contestant] = []
-    scale = request.scale
+    scale = 1 if request.protocol else request.scale
     for model in request.models:
         contestant = Contestant(str(model))
         found.append(contestant)

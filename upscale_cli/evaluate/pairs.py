@@ -4,16 +4,19 @@ Owns the names of pairs and how LR is made. Refuses models and scores.
 """
 
 import hashlib
+import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image, ImageCms
 
 from upscale_cli.errors import InputError
 from upscale_cli.media.files import open_picture
 from upscale_cli.media.job import PictureOptions
+from upscale_cli.media.metadata import srgb_profile
 from upscale_cli.media.paths import picture_files
 from upscale_cli.media.resize import imresize
 
@@ -47,6 +50,13 @@ def _names(path: Path, scale: int) -> tuple[str, ...]:
     stem = path.stem
     low = f"{stem.removesuffix('HR')}LR" if stem.endswith("HR") else stem
     return stem, f"{stem}x{scale}", f"{stem}_x{scale}", low, f"{stem}_LRBI_x{scale}"
+
+
+def by_role(files: Iterable[Path], expert: str) -> dict[Path, Path | None]:
+    """`a0001_expertC` -> `a0001_input` beside it, or None; of one expert."""
+    found = {path.stem: path for path in files}
+    role = f"_expert{expert}"
+    return {path: found.get(f"{stem.removesuffix(role)}_input") for stem, path in found.items() if stem.endswith(role)}
 
 
 def read_pair(path: Path, scale: int, partners: Mapping[Path, Path | None] | None) -> Pair:
@@ -95,3 +105,31 @@ def rgb8(color: np.ndarray) -> Pixels:
     if color.dtype == np.uint16:
         color = np.rint(color / 257).astype(np.uint8)
     return np.ascontiguousarray(np.broadcast_to(color, (*color.shape[:2], 3)))
+
+
+def centred(hr: Pixels, lr: Pixels, name: str) -> tuple[Pixels, Pixels]:
+    """The middle that both have: raw developers disagree on a few rows at the edges."""
+    sides = [min(pair) for pair in zip(hr.shape[:2], lr.shape[:2], strict=True)]
+    if any(side < 0.9 * max(pair) for side, *pair in zip(sides, hr.shape, lr.shape, strict=False)):
+        raise InputError(f"{name} is {hr.shape[1]} x {hr.shape[0]}, its input {lr.shape[1]} x {lr.shape[0]}")
+    return _middle(hr, *sides), _middle(lr, *sides)
+
+
+def _middle(image: Pixels, height: int, width: int) -> Pixels:
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    return image[top : top + height, left : left + width]
+
+
+def read_srgb8(path: Path) -> Pixels:
+    """As read_rgb8, with an embedded colour profile applied: experts' files are in ProPhoto RGB, inputs in sRGB."""
+    with open_picture(path, PictureOptions()) as source:
+        icc = source.metadata.icc
+    pixels = read_rgb8(path)
+    if icc is None:
+        return pixels
+    try:
+        source, target = (ImageCms.ImageCmsProfile(io.BytesIO(each)) for each in (icc, srgb_profile()))
+        turned = ImageCms.profileToProfile(Image.fromarray(pixels), source, target)
+    except ImageCms.PyCMSError as error:
+        raise InputError(f"{path.name}: its colour profile cannot be applied ({error})") from error
+    return np.asarray(turned)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from upscale_cli.errors import UsageError
+from upscale_cli.evaluate.retouch import retouch_protocol
 from upscale_cli.networks import Combination
 
 
@@ -21,6 +22,10 @@ class EvalRequest:
     """Native scale; without it, that of the first model that can be opened, or of the films made."""
     lr: Path | None = None
     """Folder of LR images or films, paired with HR by name, or one; without it they are made by imresize."""
+    protocol: str = ""
+    """One of `retouch.PROTOCOLS`, for photographs before and after retouching; empty for all else."""
+    expert: str = "C"
+    """Whose retouch, where pairs are told by their names."""
     metrics: tuple[str, ...] = ()
     """Without any, those usual for what is scored; see `catalog.usual`."""
     crop_border: int | None = None
@@ -36,6 +41,10 @@ class EvalRequest:
     """Weights of metrics; see `Needs`."""
 
     def __post_init__(self) -> None:
+        if self.protocol:
+            retouch_protocol(self.protocol)
+            if self.data is None or self.made or not self.models:
+                raise UsageError("A --protocol of retouching scores models on the pairs that --data names.")
         if self.data is None and self.lr is None:
             raise UsageError("Give --data what to score on: originals; or --lr films without an original.")
         if self.made and self.lr is None:

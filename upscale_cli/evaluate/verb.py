@@ -3,17 +3,18 @@
 Owns these decisions. Refuses to print, and to make LR and scores itself.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from upscale_cli.errors import InputError, UsageError, WeightsError
 from upscale_cli.evaluate.contest import Contest, Opened
-from upscale_cli.evaluate.contestants import Contestant, made_films, open_models, originals
+from upscale_cli.evaluate.contestants import Contestant, made_films, open_models, originals, untouched
 from upscale_cli.evaluate.pairs import IMRESIZE, pair_by_name
 from upscale_cli.evaluate.report import EvalReport, Problem, Step
 from upscale_cli.evaluate.request import EvalRequest
-from upscale_cli.evaluate.views import Film, film_views, picture_view
+from upscale_cli.evaluate.retouch import RetouchProtocol, retouch_protocol, retouch_view, retouched
+from upscale_cli.evaluate.views import Film, View, film_views, picture_view
 from upscale_cli.media.files import is_video, probe
 from upscale_cli.media.job import PictureOptions
 from upscale_cli.media.paths import picture_files
@@ -30,26 +31,25 @@ def evaluate(request: EvalRequest, *, progress: Callable[[Step], None] | None = 
     A picture or a model of several that fails is named in the report, and the others go on. Raises UsageError where
     nothing can be scored or a metric named cannot be taken, and what the model raises where there is but one.
     """
-    files, films = _files(request)
-    metrics, left_out = _open_metrics(request, films=bool(films))
+    retouch = retouch_protocol(request.protocol) if request.protocol else None
+    files, films = ([], []) if retouch else _files(request)
+    metrics, left_out = _open_metrics(request, retouch.metrics if retouch else (), films=bool(films))
     if request.made and request.scale is None:
         request = replace(request, scale=_scale_of(request.made[0], films))
     contestants = open_models(request)
     scale = next((contestant.engine.scale for contestant in contestants if contestant.engine), request.scale)
     if scale is None or not (request.made or any(contestant.make for contestant in contestants)):
         raise UsageError("\n".join(f"{contestant.label}: {contestant.error}" for contestant in contestants))
-    contestants += _made(request, films, scale)
-    if scale == 1 and request.lr is None:
-        raise UsageError(f"{contestants[0].label} enlarges nothing: give --lr the folder of what it is to restore.")
-    protocol = Protocol(scale if request.crop_border is None else request.crop_border)
+    contestants = [*([untouched()] if retouch else []), *contestants, *_made(request, films, scale)]
+    border = 0 if retouch else scale
+    protocol = Protocol(border if request.crop_border is None else request.crop_border)
     moving = any(metric.of_films for metric, _ in metrics)
     if films:
         views = {film.name: film_views(film, scale, protocol, moving=moving) for film in films}
         count = sum(_frame_count(film) for film in films)
     else:
-        partners = pair_by_name(files, request.lr, scale) if request.lr else None
-        views = {path.name: picture_view(path, scale, partners) for path in files}
-        count = len(files)
+        views = _retouched(request, retouch) if retouch else _pictures(request, files, scale, contestants[0].label)
+        count = len(views)
     beside = originals() if moving and request.data else None
     contest = Contest(contestants, beside, metrics, protocol, progress or (lambda _step: None), count)
     contest.score(views)
@@ -58,7 +58,7 @@ def evaluate(request: EvalRequest, *, progress: Callable[[Step], None] | None = 
     return EvalReport(
         data=str(request.data or request.lr),
         scale=scale,
-        low_resolution=f"read from {request.lr}" if request.lr else IMRESIZE,
+        low_resolution=str(retouch) if retouch else f"read from {request.lr}" if request.lr else IMRESIZE,
         pixels=str(protocol),
         metrics={metric.name: metric.protocol for metric, _ in metrics},
         fingerprints=contest.fingerprints,
@@ -72,9 +72,22 @@ def evaluate(request: EvalRequest, *, progress: Callable[[Step], None] | None = 
     )
 
 
+def _pictures(request: EvalRequest, files: list[Path], scale: int, label: str) -> dict[str, Iterator[View]]:
+    if scale == 1 and request.lr is None:
+        raise UsageError(f"{label} enlarges nothing: give --lr the folder of what it is to restore.")
+    partners = pair_by_name(files, request.lr, scale) if request.lr else None
+    return {path.name: picture_view(path, scale, partners) for path in files}
+
+
+def _retouched(request: EvalRequest, protocol: RetouchProtocol) -> dict[str, Iterator[View]]:
+    assert request.data is not None
+    pairs = retouched(request.data, request.lr, request.expert)
+    return {target.name: retouch_view(target, source, protocol) for target, source in pairs.items()}
+
+
 def scores_films(request: EvalRequest) -> bool:
     """Whether it is films, not pictures, that are scored."""
-    return bool(_files(request)[1])
+    return not request.protocol and bool(_files(request)[1])
 
 
 def _files(request: EvalRequest) -> tuple[list[Path], list[Film]]:
@@ -139,14 +152,16 @@ def _frame_count(film: Film) -> int:
         return 1  # what is wrong with it is said when its turn comes
 
 
-def _open_metrics(request: EvalRequest, *, films: bool) -> tuple[list[Opened], tuple[Problem, ...]]:
+def _open_metrics(
+    request: EvalRequest, wanted: Sequence[str], *, films: bool
+) -> tuple[list[Opened], tuple[Problem, ...]]:
     """What can be taken here, and what `all` stands for and cannot."""
     needs = Needs(request.device, request.encoders, request.offline)
     found: list[Opened] = []
     left_out: list[Problem] = []
     original = request.data is not None
     usual = [name for name in FILMS if METRICS[name].alone or original] if films else DEFAULT
-    for metric in choose(request.metrics or usual, films=films, original=original):
+    for metric in choose(request.metrics or wanted or usual, films=films, original=original):
         try:
             found.append((metric, metric.open(needs)))
         except WeightsError as error:

@@ -124,6 +124,16 @@ _ROWS = (
         open=_plain(lambda pictures: fidelity.ssim(pictures.image, pictures.reference)),
     ),
     Metric(
+        name="ssim_wang",
+        title="SSIM-Wang",
+        protocol="as ssim.m of 2009 gives it for colours: R, G and B side by side, made smaller until the shorter side "
+        f"is near 256; {_SSIM}",
+        higher_is_better=True,
+        digits=4,
+        unit=0.01,
+        open=_plain(lambda pictures: fidelity.ssim_side_by_side(pictures.image, pictures.reference)),
+    ),
+    Metric(
         name="ms_ssim_y",
         title="MS-SSIM-Y",
         protocol=f"on {_Y}; five scales of the weights of Wang 2003, each the mean of 2 x 2; {_SSIM}",
@@ -140,6 +150,15 @@ _ROWS = (
         digits=2,
         unit=1.0,
         open=_plain(lambda pictures: color.delta_e(pictures.image, pictures.reference)),
+    ),
+    Metric(
+        name="delta_e76",
+        title="dE76",
+        protocol="distance in CIE L*a*b* of D65 and the 2 degree observer (CIE 1976), mean over pixels, of sRGB",
+        higher_is_better=False,
+        digits=2,
+        unit=1.0,
+        open=_plain(lambda pictures: color.delta_e76(pictures.image, pictures.reference)),
     ),
     Metric(
         name="niqe",

@@ -30,6 +30,11 @@ def delta_e(image: npt.NDArray[np.uint8], reference: npt.NDArray[np.uint8]) -> f
     return float(ciede2000(lab(image), lab(reference)).mean())
 
 
+def delta_e76(image: npt.NDArray[np.uint8], reference: npt.NDArray[np.uint8]) -> float:
+    """Mean over the pixels of the distance in CIE L*a*b*, which CIE 1976 took for the difference."""
+    return float(np.linalg.norm(lab(image) - lab(reference), axis=-1).mean())
+
+
 def ciede2000(first: Floats, second: Floats) -> Floats:
     """... x 3 of L*a*b* to ... differences, with kL = kC = kH = 1."""
     (l1, a1, b1), (l2, a2, b2) = np.moveaxis(first, -1, 0), np.moveaxis(second, -1, 0)

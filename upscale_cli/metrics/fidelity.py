@@ -30,6 +30,22 @@ def ssim(image: np.ndarray, reference: np.ndarray, *, peak: float = 255.0) -> fl
     return float((luminance * structure).mean())
 
 
+def ssim_side_by_side(image: np.ndarray, reference: np.ndarray) -> float:
+    """SSIM as Wang's ssim.m of 2009 gives it for two H x W x 3 8-bit pictures in MATLAB.
+
+    That program is for planes. Given colours it smooths each of them by a box of `factor` pixels, so many that the
+    shorter side comes near to 256, and from then on takes red, green and blue for one plane, side by side.
+    """
+    factor = max(1, math.floor(min(image.shape[0], image.shape[1] * 3) / 256 + 0.5))
+    planes = []
+    for each in (image, reference):
+        anchor = ((factor - 1) // 2,) * 2
+        smooth = cv2.blur(each.astype(np.float64), (factor, factor), anchor=anchor, borderType=cv2.BORDER_REFLECT)
+        beside = np.concatenate(np.split(np.asarray(smooth), 3, axis=2), axis=1)[..., 0]
+        planes.append(np.ascontiguousarray(beside[::factor, ::factor]))
+    return ssim(planes[0], planes[1])
+
+
 def ms_ssim(image: Plane, reference: Plane, *, peak: float = 255.0) -> float:
     """Multi-scale structural similarity of two H x W planes of at least 176 x 176.
 

@@ -14,7 +14,7 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from upscale_cli.errors import UsageError
-from upscale_cli.evaluate import pair_by_name
+from upscale_cli.evaluate import by_role, pair_by_name
 from upscale_cli.media.paths import find_pictures, picture_files, shown
 
 T = TypeVar("T")
@@ -163,15 +163,15 @@ def _fivek_folders(path: Path, folders: Mapping[str, Path], wish: Wish) -> Layou
 
 def _fivek_files(path: Path, wish: Wish) -> Layout | None:
     """One folder of `a0001_input.png` beside `a0001_expertC.png`."""
-    files = {file.stem: file for file in picture_files(path)}
-    sources = {stem.removesuffix("_input"): file for stem, file in files.items() if stem.endswith("_input")}
+    files = picture_files(path)
+    sources = [file for file in files if file.stem.endswith("_input")]
     if not sources:
         return None
-    targets = {stem: files.get(f"{stem}_expert{wish.expert}") for stem in sources}
-    items = tuple(Item(target, sources[stem]) for stem, target in targets.items() if target)
+    items = tuple(Item(target, source) for target, source in by_role(files, wish.expert).items() if source)
     if not items:
         raise UsageError(f"{shown(path)} has no pictures of expert {wish.expert} beside those named *_input.")
-    faults = tuple(f"{sources[stem].name}: no expert {wish.expert}" for stem, target in targets.items() if not target)
+    taken = {item.lr for item in items}
+    faults = tuple(f"{file.name}: no expert {wish.expert}" for file in sources if file not in taken)
     description = f"FiveK, {len(items)} pairs of input and expert {wish.expert}"
     return Layout("fivek", description, items, faults=faults, splits=True)
 

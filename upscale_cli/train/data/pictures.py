@@ -1,19 +1,13 @@
 """One picture to learn from: read, its low resolution read or made, sizes made to fit; or refused with a reason."""
 
-import io
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageCms
 
 from upscale_cli.errors import InputError, UsageError
-from upscale_cli.evaluate import Pair, Pixels, fit_pair, read_rgb8
-from upscale_cli.media.files import open_picture
-from upscale_cli.media.job import PictureOptions
-from upscale_cli.media.metadata import srgb_profile
+from upscale_cli.evaluate import Pair, Pixels, centred, fit_pair, read_rgb8, read_srgb8
 from upscale_cli.media.resize import imresize
 from upscale_cli.train.config import TrainConfig
 from upscale_cli.train.data.degrade import Degradation, degrade, sharpen
@@ -149,7 +143,7 @@ def read_pair(item: Item, making: Making, number: int) -> Pair:
 
 def _read(item: Item, making: Making, least: int) -> Picture:
     """`least` is the smallest side of HR that is of use."""
-    hr = making.scaled((_read_srgb8 if making.matched else read_rgb8)(item.hr))
+    hr = making.scaled((read_srgb8 if making.matched else read_rgb8)(item.hr))
     picture = Picture(item.hr.name, making.trimmed(hr), None) if item.lr is None else _paired(item, hr, making)
     if min(picture.hr.shape[:2]) < least:
         size = f"{hr.shape[1]} x {hr.shape[0]}"
@@ -159,38 +153,10 @@ def _read(item: Item, making: Making, least: int) -> Picture:
 
 def _paired(item: Item, hr: Pixels, making: Making) -> Picture:
     assert item.lr is not None
-    name, lr = item.hr.name, making.scaled((_read_srgb8 if making.matched else read_rgb8)(item.lr))
+    name, lr = item.hr.name, making.scaled((read_srgb8 if making.matched else read_rgb8)(item.lr))
     if making.matched:
-        hr, lr = _centred(hr, lr, name)
+        hr, lr = centred(hr, lr, name)
     if making.scale == 1 and lr.shape == hr.shape:
         return Picture(name, hr, lr)
     pair = fit_pair(name, hr, lr, item.lr, making.factor)
     return Picture(name, pair.hr, enlarge(pair.lr, making.preupsample))
-
-
-def _centred(hr: Pixels, lr: Pixels, name: str) -> tuple[Pixels, Pixels]:
-    """The middle that both have: raw developers disagree on a few rows at the edges."""
-    sides = [min(pair) for pair in zip(hr.shape[:2], lr.shape[:2], strict=True)]
-    if any(side < 0.9 * max(pair) for side, *pair in zip(sides, hr.shape, lr.shape, strict=False)):
-        raise InputError(f"{name} is {hr.shape[1]} x {hr.shape[0]}, its input {lr.shape[1]} x {lr.shape[0]}")
-    return _middle(hr, *sides), _middle(lr, *sides)
-
-
-def _middle(image: Pixels, height: int, width: int) -> Pixels:
-    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
-    return image[top : top + height, left : left + width]
-
-
-def _read_srgb8(path: Path) -> Pixels:
-    """As read_rgb8, with an embedded colour profile applied: experts' files are in ProPhoto RGB, inputs in sRGB."""
-    with open_picture(path, PictureOptions()) as source:
-        icc = source.metadata.icc
-    pixels = read_rgb8(path)
-    if icc is None:
-        return pixels
-    try:
-        source, target = (ImageCms.ImageCmsProfile(io.BytesIO(each)) for each in (icc, srgb_profile()))
-        turned = ImageCms.profileToProfile(Image.fromarray(pixels), source, target)
-    except ImageCms.PyCMSError as error:
-        raise InputError(f"{path.name}: its colour profile cannot be applied ({error})") from error
-    return np.asarray(turned)
