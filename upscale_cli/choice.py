@@ -29,24 +29,34 @@ _CARD_OPERATIONS = 10e12
 class Choice:
     """The model for an input."""
 
-    model: Combination
-    """As output names say it."""
+    model: Combination | None
+    """None where nothing is to be enlarged."""
     networks: tuple[Network, ...]
     seconds: float = 0.0
     """What it will take, about."""
     passed_over: str = ""
     """A better model, and what it would take, in words; empty where there is none."""
 
+    @property
+    def file_name(self) -> str:
+        """As output names say it."""
+        return self.model.file_name if self.model else ""
+
 
 class Chooser:
     """Chooses for the inputs of a run; one that is not `auto` is chosen already."""
 
-    def __init__(self, model: Combination, device: str) -> None:
-        """Raises as `find_networks` and `devices.several`; UsageError where no model is at hand."""
-        self.auto = str(replace(model, tta=False)) == AUTO
+    def __init__(self, model: Combination | None, device: str) -> None:
+        """None is for pictures that keep their size. Raises as `find_networks` and `devices.several`; UsageError where
+        no model is at hand.
+        """
+        self.auto = model is not None and str(replace(model, tta=False)) == AUTO
         self._device = device
         self._families: dict[str, tuple[Network, ...]] = {}
         self._chosen: list[tuple[Draft, Choice]] = []
+        if model is None:
+            self._fixed = Choice(None, ())
+            return
         if not self.auto:
             found = find_networks(model)
             self._fixed = Choice(found[0].combination if len(found) == 1 else model, found)
@@ -64,7 +74,7 @@ class Chooser:
     @property
     def usual_scale(self) -> float:
         """What an input is multiplied by unless a size is asked for."""
-        return 2 if self.auto else min(2, max(network.scale for network in self._fixed.networks))
+        return 2 if self.auto else min(2, max((network.scale for network in self._fixed.networks), default=1))
 
     def choose(self, draft: Draft) -> Choice:
         """The model for this input."""

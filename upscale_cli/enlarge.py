@@ -12,8 +12,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from upscale_cli.cube import Cube
+from upscale_cli.engines.compose import Softened
 from upscale_cli.engines.interface import Engine
+from upscale_cli.engines.lut import LutEngine
 from upscale_cli.errors import OutOfMemoryError, UsageError
+from upscale_cli.grade import Grade
 from upscale_cli.media.frame import Canvas, Frame
 from upscale_cli.stage import Effort, Stage, Tick
 from upscale_cli.strips import Resize, Rows, bleed, mix, whole
@@ -31,7 +35,7 @@ class Cost:
     bytes: int
     """Memory at the worst moment: the source, tiles in the network, and strips, or the whole enlargement."""
     network_pixels: tuple[int, ...]
-    """What goes into each of the networks; what tiles share counts as often as it goes."""
+    """What goes into each of the networks but the style's; what tiles share counts as often as it goes."""
 
 
 class Upscaler:
@@ -45,12 +49,15 @@ class Upscaler:
         overlap_px: int | None = None,
         batch: int | None = None,
         strength: float = 1.0,
+        style: Engine | LutEngine | None = None,
+        style_strength: float = 1.0,
     ) -> None:
         """`tile_px` is the most a tile's side may be, 0 to have it chosen; `overlap_px` what neighbours share, None for
         all the network needs; `batch` tiles at a time, None to have it chosen from memory; `strength` in [0, 1] mixes
-        the network's picture with a bicubic one. UsageError for values outside.
+        the network's picture with a bicubic one. A `style`, an engine of scale 1, comes before the others, and mixed
+        by `style_strength` with the source: 0 leaves it out. UsageError for values outside.
         """
-        if not stages:
+        if not stages and style is None:
             raise UsageError("Nothing can be enlarged without a model. Name at least one.")
         if not 0 <= strength <= 1:
             raise UsageError(
@@ -63,13 +70,28 @@ class Upscaler:
         self.strength = strength
         self.effort = Effort()
         """What the last frame took; complete after its last strip."""
-        self._stages = [Stage(engine, tile_px=tile_px, overlap_px=overlap_px, batch=batch) for engine in stages]
+
+        def stage(engine: Engine) -> Stage:
+            return Stage(engine, tile_px=tile_px, overlap_px=overlap_px, batch=batch)
+
+        self._networks = [stage(engine) for engine in stages]
+        self._style: list[Stage | Grade] = []
+        if isinstance(style, LutEngine) and style_strength:
+            self._style = [Grade(style, strength=style_strength)]
+        elif style is not None and not isinstance(style, LutEngine) and style_strength:
+            self._style = [stage(style if style_strength == 1 else Softened(style, style_strength))]
+
+    @property
+    def cube(self) -> Cube | None:
+        """The style of the last frame as a table, its strength in it; None where the style is no table."""
+        grade = self._style[0] if self._style else None
+        return grade.look.cube(grade.strength) if isinstance(grade, Grade) and grade.look else None
 
     def begin(self, static: float | None) -> None:
         """The next frame has nothing to do with those before. From it on, tiles that change by no more than `static`
         levels of 255 from frame to frame are inferred once; None is for pictures that have nothing in common.
         """
-        for stage in self._stages:
+        for stage in (*self._style, *self._networks):
             stage.begin(static)
 
     def enlarge(
@@ -121,58 +143,77 @@ class Upscaler:
         """
         tiles = tile_px = 0
         most = height * width * 3
-        grids = self._grids(height, width)
-        for stage, grid in zip(self._stages, grids, strict=True):
-            scale, last = stage.engine.scale, stage is self._stages[-1]
+        stages = [*self._style, *self._networks]
+        grids = self._grids(stages, height, width)
+        for stage, grid in zip(stages, grids, strict=True):
+            scale, last = stage.engine.scale, stage is stages[-1]
             samples = grid.columns.length * scale * 3
             strip = samples * grid.rows.side * scale
             seams = 2 * samples * RAMP_PX * scale * 4
             kept = strip * (_AHEAD if last else 2 * 2)  # 16 bits, of which the next stage may need two strips
-            most += kept + seams + stage.engine.tile_bytes(grid.rows.side, grid.columns.side) * stage.batch_for(grid)
+            most += kept + seams + stage.bytes(grid)
             tiles, tile_px = tiles + len(grid), max(tile_px, grid.tile_px)
         if not streamed:
             most += height * width * self.scale**2 * (3 + 4)  # Pillow encodes a copy with 4 bytes a pixel
-        return Cost(tiles, tile_px, most, tuple(len(grid) * grid.rows.side * grid.columns.side for grid in grids))
+        pixels = tuple(len(grid) * grid.rows.side * grid.columns.side for grid in grids[len(self._style) :])
+        return Cost(tiles, tile_px, most, pixels)
 
-    def _grids(self, height: int, width: int) -> list[Plan]:
+    def _grids(self, stages: Sequence[Stage | Grade], height: int, width: int) -> list[Plan]:
         """The plan of every stage for a source of this size, as far as is known now."""
         grids = []
-        for stage in self._stages:
+        for stage in stages:
             grids.append(stage.plan(height, width))
             height, width = height * stage.engine.scale, width * stage.engine.scale
         return grids
 
     def _color(self, color: Pixels, height: int, width: int, dtype: Depth, progress: Tick | None) -> Iterator[Pixels]:
-        plain = Resize(whole(color), height, width, dtype=dtype)
-        if self.scale > 1 and height <= color.shape[0] and width <= color.shape[1]:
-            self.effort = Effort(remarks=("no larger than its source: resized without a network",))
-            yield from plain.strips()
-            return
-        if self.strength == 0:
-            yield from plain.strips()
-            return
-        done = 0
-        for strip in self._network(color, height, width, dtype, progress):
-            done += len(strip)
-            yield strip if self.strength == 1 else mix(strip, plain.take(done - len(strip), done), self.strength)
-        for stage in self._stages:
+        needless = self.scale > 1 and height <= color.shape[0] and width <= color.shape[1]
+        networks = [] if needless or self.strength == 0 else self._networks
+        stages = [*self._style, *networks]
+        if networks and self.strength < 1:
+            if self._style:
+                color = self._through(self._style, whole(color), dtype, None).take(0, len(color))
+            plain, done = Resize(whole(color), height, width, dtype=dtype), 0
+            for strip in self._sized(networks, color, height, width, dtype, progress):
+                done += len(strip)
+                yield mix(strip, plain.take(done - len(strip), done), self.strength)
+        else:
+            yield from self._sized(stages, color, height, width, dtype, progress)
+        for stage in stages:
             self.effort += replace(stage.effort, tile_px=max(self.effort.tile_px, stage.effort.tile_px))
+        if needless and self._networks:
+            remarks = (*self.effort.remarks, "no larger than its source: resized without a network")
+            self.effort = replace(self.effort, remarks=remarks)
 
-    def _network(self, color: Pixels, height: int, width: int, dtype: Depth, progress: Tick | None) -> Iterator[Pixels]:
-        """Every network in turn, each fed by the strips of the one before, and the size asked for."""
-        counts = [(0, len(grid)) for grid in self._grids(*color.shape[:2])]
+    def _sized(
+        self,
+        stages: Sequence[Stage | Grade],
+        color: Pixels,
+        height: int,
+        width: int,
+        dtype: Depth,
+        progress: Tick | None,
+    ) -> Iterator[Pixels]:
+        """Through the stages, and the size asked for."""
+        rows = self._through(stages, whole(color), dtype, progress)
+        if rows.shape[:2] == (height, width) and rows.dtype == dtype:
+            return rows.strips()
+        plain = not stages or stages[-1] in self._style
+        kernel = Image.Resampling.BICUBIC if plain else Image.Resampling.LANCZOS
+        return Resize(rows, height, width, dtype=dtype, kernel=kernel).strips()
+
+    def _through(self, stages: Sequence[Stage | Grade], rows: Rows, dtype: Depth, progress: Tick | None) -> Rows:
+        """Every stage in turn, each fed by the strips of the one before."""
+        counts = [(0, len(grid)) for grid in self._grids(stages, rows.height, rows.width)]
 
         def tick(index: int, done: int, total: int) -> None:
             counts[index] = done, total
             if progress:
                 progress(*map(sum, zip(*counts, strict=True)))
 
-        rows = whole(color)
-        for index, stage in enumerate(self._stages):
+        for index, stage in enumerate(stages):
             # Between networks 16 bits are kept: the second would enlarge the rounding of the first.
-            kept = dtype if index + 1 == len(self._stages) else np.dtype(np.uint16)
-            shape = (rows.height * stage.engine.scale, rows.width * stage.engine.scale, color.shape[2])
+            kept = dtype if index + 1 == len(stages) else np.dtype(np.uint16)
+            shape = (rows.height * stage.engine.scale, rows.width * stage.engine.scale, rows.shape[2])
             rows = Rows(stage.enlarge(rows, dtype=kept, tick=partial(tick, index)), shape, kept)
-        if rows.shape[:2] == (height, width):
-            return rows.strips()
-        return Resize(rows, height, width, dtype=dtype, kernel=Image.Resampling.LANCZOS).strips()
+        return rows

@@ -32,7 +32,7 @@ from upscale_cli.media.paths import (
 from upscale_cli.networks import Combination, Network, plan_stages
 from upscale_cli.numbered import Numbered
 from upscale_cli.pipeline import Job
-from upscale_cli.request import DEFAULT_NAME, RunRequest, Size
+from upscale_cli.request import RunRequest, Size
 
 State = Literal["todo", "done", "skipped", "failed"]
 
@@ -53,7 +53,8 @@ class Item:
     info: ImageInfo | None = None
     job: Job | None = None
     stages: tuple[Network, ...] = ()
-    """The networks it goes through, one after another."""
+    """The networks it goes through, one after another, behind its style."""
+    style: str = ""
     folder: Path = Path()
     """Where the journal is that it is noted in."""
     settings: str = ""
@@ -62,6 +63,11 @@ class Item:
     """What the wanted format cannot hold; said again, and better, by what writes it."""
     missing: str = ""
     """Of what an earlier run made: what the source promised and did not hold."""
+
+    @property
+    def through(self) -> str:
+        """What it goes through, for people."""
+        return " + ".join(filter(None, (self.style, *(stage.name for stage in self.stages))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +109,15 @@ def plan(request: RunRequest, *, progress: Callable[[int, int], None] | None = N
     if not listing.pictures:
         raise UsageError(_nothing(request, listing))
     single = _single_output(request, len(listing.pictures))
+    if request.lut and request.lut.suffix.lower() == ".cube" and len(listing.pictures) > 1:
+        count = len(listing.pictures)
+        raise UsageError(f"--lut {shown(request.lut)} is one file, but there are {count} pictures. Give it a folder.")
     if request.output is not None:
         reason = cannot_write(request.output.parent if single else request.output)
         if reason:
             raise OutputError(f"{reason}. Choose another output folder with -o.")
-    chooser = Chooser(Combination.of(request.network.model), request.network.device)
+    model = request.network.model
+    chooser = Chooser(None if model is None else Combination.of(model), request.network.device)
     size = request.size or Size(scale=chooser.usual_scale)
     entries: list[Item | Draft] = []
     for count, found in enumerate(listing.pictures, start=1):
@@ -182,7 +192,7 @@ def _single_output(request: RunRequest, pictures: int) -> Path | None:
     formats = EXTENSIONS | CONTAINERS
     if request.format is not None and formats[request.format] != formats[ending]:
         raise UsageError(f"{shown(output)} is no {request.format} file. Leave out --format, or give -o a folder.")
-    if request.name != DEFAULT_NAME:
+    if request.template != request.usual_name:
         raise UsageError(f"{shown(output)} and --name both name the output. Leave one out.")
     return output
 
@@ -219,6 +229,7 @@ def cannot_write(folder: Path) -> str | None:
 
 def _settle(drafts: Sequence[Draft], request: RunRequest, choices: Sequence[Choice], single: Path | None) -> list[Item]:
     """Names without collisions, networks, and the fingerprint of all settings, for every draft."""
+    style = request.network.style
 
     def target(index: int, addition: str) -> Path:
         wanted = drafts[index]
@@ -228,9 +239,10 @@ def _settle(drafts: Sequence[Draft], request: RunRequest, choices: Sequence[Choi
             chosen = single or path
             return chosen.with_stem(chosen.stem + mark)
         stem = fill_template(
-            request.name,
+            request.template,
             stem=(wanted.title or path.stem) + addition,
-            model=choices[index].model.file_name,
+            model=choices[index].file_name,
+            style=style.file_name if style else "",
             scale=wanted.factor,
             width=wanted.width,
             height=wanted.height,
@@ -250,12 +262,13 @@ def _settle(drafts: Sequence[Draft], request: RunRequest, choices: Sequence[Choi
             continue
         networks = choices[index].networks
         natives = {network.scale: network for network in networks}
-        stages = tuple(natives[scale] for scale in plan_stages(wanted.factor, natives))
+        stages = tuple(natives[scale] for scale in plan_stages(wanted.factor, natives)) if natives else ()
         renamed = path != target(index, "")
         note = (f"another picture has the same name: written as {shown(path.name)}",) if renamed else ()
         settings = _fingerprint(wanted, request, networks)
         key = "" if wanted.info.counted else _of_source(settings, source)
-        job = Job(source, path, wanted.format, wanted.height, wanted.width, key)
+        cube = _cube(request, wanted, path) if request.lut else None
+        job = Job(source, path, wanted.format, wanted.height, wanted.width, key, cube)
         items.append(
             Item(
                 source,
@@ -264,12 +277,21 @@ def _settle(drafts: Sequence[Draft], request: RunRequest, choices: Sequence[Choi
                 info=wanted.info,
                 job=job,
                 stages=stages,
+                style=style.name if style else "",
                 folder=path.parent if request.output is None or single else request.output,
                 settings=settings,
                 losses=wanted.losses,
             )
         )
     return items
+
+
+def _cube(request: RunRequest, wanted: Draft, target: Path) -> Path:
+    """Where its table of colours goes: the file that is asked for, or named as its output, in folders as they are."""
+    assert request.lut is not None
+    if request.lut.suffix.lower() == ".cube":
+        return request.lut
+    return request.lut / wanted.found.below / f"{target.stem}.cube"
 
 
 def _fingerprint(wanted: Draft, request: RunRequest, networks: Sequence[Network]) -> str:
@@ -288,6 +310,8 @@ def _fingerprint(wanted: Draft, request: RunRequest, networks: Sequence[Network]
     }
     if wanted.info.format == RAW:
         settings["raw"] = asdict(picture.raw)
+    if network.style is not None:
+        settings["style"] = [network.style.identity, network.style.kind, network.style.strength, bool(request.lut)]
     if not wanted.info.counted:
         settings["video"] = asdict(picture.video)
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]

@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Thread
 
 from upscale_cli.calm import Calm
+from upscale_cli.cube import Cube, write_cube
 from upscale_cli.enlarge import Cost, Effort, Upscaler
 from upscale_cli.errors import DeviceLostError, InputError, UpscaleError
 from upscale_cli.lane import Clock, Lane, StoppedError
@@ -111,6 +112,8 @@ class _Work:
     static: float | None = None
     """By how many levels tiles may change from frame to frame and count as one; None where frames are unrelated."""
     calm: Calm | None = None
+    cube: Cube | None = None
+    """The table of its first frame."""
     in_pixels: int = 0
     out_pixels: int = 0
     error: Exception | None = None
@@ -249,6 +252,8 @@ class _Run:
             self.pictures.put(_Item(work, strip, size, height))
             work.enlarging.start()
         work.effort += self.upscaler.effort
+        if job.cube is not None and not work.frames:
+            work.cube = self.upscaler.cube
         work.frames += 1
         work.in_pixels += frame.height * frame.width
         work.out_pixels += height * width
@@ -356,6 +361,8 @@ class _Run:
                 work.bytes = sink.bytes
             if work.error is not None:
                 raise work.error  # it failed further up: the sink must not take its final name
+        if job.cube is not None and work.cube is not None:
+            write_cube(job.cube, work.cube, title=job.source.stem)
         work.writing.stop()
         work.sink_notes = tuple(sink.notes)
 

@@ -15,10 +15,12 @@ from upscale_cli.media.formats import CONTAINERS, EXTENSIONS
 from upscale_cli.media.paths import CollisionRule, check_template
 from upscale_cli.networks import Combination
 from upscale_cli.pipeline import PictureOptions
+from upscale_cli.styles import Style
 
 Existing = Literal["ask", "skip", "overwrite", "resume"]
 
 DEFAULT_NAME = "{stem}_x{scale}"
+STYLED_NAME = "{stem}_{style}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +85,10 @@ class Shard:
 class NetworkOptions:
     """Which network, or several as one, and how it runs."""
 
-    model: str | Path | Combination = DEFAULT_MODEL
+    model: str | Path | Combination | None = DEFAULT_MODEL
+    """None for pictures that are not to be enlarged by a network."""
+    style: Style | None = None
+    """What is done with a picture before that."""
     device: str = "auto"
     """One, or several with commas between them, which share the work; see `device.several`."""
     precision: str = "auto"
@@ -113,20 +118,27 @@ class RunRequest:
     """An ending such as `png`; None keeps the source's format where that can hold the picture."""
     frames: bool = False
     """Films become numbered pictures."""
-    name: str = DEFAULT_NAME
+    name: str | None = None
+    """A template for names; None is `usual_name`."""
     recursive: bool = False
     existing: Existing = "ask"
     on_collision: CollisionRule = "rename"
     in_place: bool = False
     shard: Shard | None = None
     """None is all of it."""
+    lut: Path | None = None
+    """Where the table of colours of a picture is written: for one picture a .cube file, else a folder for one each."""
 
     def __post_init__(self) -> None:
-        check_template(self.name)
+        if self.network.model is None and self.network.style is None:
+            raise UsageError("Neither a model nor a style is named: there is nothing to do.")
+        if self.lut and (self.network.style is None or self.network.style.kind == "network"):
+            raise UsageError("--lut writes a table of colours, and this style is none. Use --network lut3d.")
+        check_template(self.template)
         if self.format is not None and self.format not in EXTENSIONS | CONTAINERS:
             known = ", ".join(EXTENSIONS | CONTAINERS)
             raise UsageError(f"--format {self.format!r} cannot be written. Choose one of {known}.")
-        if self.in_place and (self.output or self.format or self.name != DEFAULT_NAME):
+        if self.in_place and (self.output or self.format or self.template != self.usual_name):
             raise UsageError(
                 "--in-place keeps every picture's name and format: leave out --output, --name and --format."
             )
@@ -144,3 +156,15 @@ class RunRequest:
             raise UsageError(f"--max-pixels {self.picture.max_pixels} lets nothing through. Use 1 or more.")
         if not 0 <= self.network.strength <= 1:
             raise UsageError(f"--strength {self.network.strength:g} means nothing. Choose a number from 0 to 1.")
+
+    @property
+    def usual_name(self) -> str:
+        """The template where none is asked for: it names what is done."""
+        if self.network.style is None:
+            return DEFAULT_NAME
+        return STYLED_NAME if self.network.model is None else STYLED_NAME + "_x{scale}"
+
+    @property
+    def template(self) -> str:
+        """For the names of outputs."""
+        return self.usual_name if self.name is None else self.name

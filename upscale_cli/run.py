@@ -18,19 +18,20 @@ import numpy as np
 
 from upscale_cli.device import several
 from upscale_cli.engines import open_engine
+from upscale_cli.engines.lut import LutEngine
 from upscale_cli.errors import DeviceLostError, OutputError
 from upscale_cli.jobs import Item, Plan, decide, without_name
 from upscale_cli.jobs import plan as make_plan
 from upscale_cli.journal import Journal, locked, remove_remains
 from upscale_cli.media.formats import STREAMED
 from upscale_cli.media.frame import Frame
-from upscale_cli.networks import Network
 from upscale_cli.pipeline import Event, JobResult, Upscaler
 from upscale_cli.request import RunRequest
 from upscale_cli.worker import Networks, Opened, Opener, Orders, Task, Worker
 from upscale_cli.workers import Ended, make_on
 
 PROBE_PX = 96  # side of the picture whose time a forecast is made from: a blink for every network that ships
+TABLE_PROBE_PX = 1024  # and for tables of colours, which take most of their time per picture, not per pixel
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +167,7 @@ def forecast(plan: Plan, *, opener: Opener = open_engine) -> dict[Path, Forecast
     found: dict[Path, Forecast] = {}
     for stages, items in itertools.groupby(_ordered(plan), key=lambda item: item.stages):
         upscaler, engine, trial = networks.upscaler(stages), _engine(networks.label(stages), devices), None
+        side = TABLE_PROBE_PX if isinstance(networks.style(), LutEngine) and not stages else PROBE_PX
         bench = functools.cache(networks.seconds_per_pixel)  # asked once for a tile size
         for item in items:
             if not item.info:
@@ -173,11 +175,11 @@ def forecast(plan: Plan, *, opener: Opener = open_engine) -> dict[Path, Forecast
             streamed = item.job is not None and item.job.format in STREAMED and not item.info.animated
             cost = upscaler.cost(item.info.height, item.info.width, streamed=streamed)
             rates = [rate for stage in stages if (rate := bench(stage, cost.tile_px))]
-            if len(rates) == len(stages):
+            if len(rates) == len(stages) and plan.request.network.style is None:
                 seconds = sum(map(operator.mul, rates, cost.network_pixels))
             else:
                 rate = journals[item.folder].seconds_per_pixel(engine) or trial
-                rate = trial = rate or _trial(upscaler)
+                rate = trial = rate or _trial(upscaler, side)
                 seconds = rate * item.info.height * item.info.width
             frames = item.info.frames
             seconds *= frames / len(devices)
@@ -263,7 +265,7 @@ def _make(
             case Ended():
                 tell(News(trouble=message.reason))
 
-    tell(News(opening=", ".join(map(_names, chains))))
+    tell(News(opening=", ".join(dict.fromkeys(item.through for item in items))))
     if len(devices) == 1:
         making = Worker(orders, hear).make(begun())
     else:
@@ -278,10 +280,6 @@ def _make(
                 note = (f"the next run will make it again: {trouble}",) if trouble else ()
                 file = replace(file, notes=file.notes + note)
             yield file
-
-
-def _names(stages: Sequence[Network]) -> str:
-    return " + ".join(stage.name for stage in stages)
 
 
 def _engine(label: str, devices: Sequence[str]) -> str:
@@ -317,7 +315,7 @@ def _reported(item: Item, result: JobResult) -> FileReport:
         in_size=(info.width, info.height) if info else None,
         out_size=(item.job.width, item.job.height) if item.job else None,
         frames=result.frames,
-        model=_names(item.stages) if result.tile_px else "",
+        model=item.through if result.backend else "",
         seconds=result.seconds,
         tile_px=result.tile_px,
         precision=result.precision,
@@ -335,15 +333,15 @@ def _decided(item: Item) -> FileReport:
     return FileReport(item.source, target, state, item.reason, item.notes, in_size=size, missing=item.missing)
 
 
-def _trial(upscaler: Upscaler) -> float:
+def _trial(upscaler: Upscaler, probe_px: int) -> float:
     """Seconds an input pixel takes here: the best of a few small pictures, of which the first warms up."""
-    ramp = np.linspace(0, 255, PROBE_PX * PROBE_PX * 3).astype(np.uint8)
-    frame = Frame(ramp.reshape(PROBE_PX, PROBE_PX, 3))
-    side = PROBE_PX * upscaler.scale
+    ramp = np.linspace(0, 255, probe_px * probe_px * 3).astype(np.uint8)
+    frame = Frame(ramp.reshape(probe_px, probe_px, 3))
+    side = probe_px * upscaler.scale
     upscaler.enlarge(frame, side, side)
     times: list[float] = []
     while len(times) < 3 and sum(times) < 1:  # what else runs on the machine only ever makes it slower
         started = time.perf_counter()
         upscaler.enlarge(frame, side, side)
         times.append(time.perf_counter() - started)
-    return min(times) / PROBE_PX**2
+    return min(times) / probe_px**2

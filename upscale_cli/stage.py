@@ -17,7 +17,7 @@ from upscale_cli.tiles import RAMP_PX, Blend, Depth, Floats, Pixels, Plan, Tile,
 
 _OVERLAP_SHARE = 6  # an automatic tile is at least 6 overlaps wide: margins then cost less than (6 / 5)^2
 _MOST_BATCH = 16
-_LUMA = np.array([[0.299], [0.587], [0.114]], np.float32)  # BT.601, full range
+LUMA = np.array([[0.299], [0.587], [0.114]], np.float32)  # BT.601, full range
 _BLACK_OUT = 1 / 255
 _NOT_BLACK_IN = 5 / 255
 _SPARSE = 16  # of rows and columns, enough to see that a tile is not black
@@ -141,6 +141,10 @@ class Stage:
         filled = self.engine.tile_px**2 // (grid.rows.side * grid.columns.side)
         return max(1, min(len(grid), self._batch or min(_MOST_BATCH, room, filled)))
 
+    def bytes(self, grid: Plan) -> int:
+        """Memory of the tiles that are in the engine at a time."""
+        return self.engine.tile_bytes(grid.rows.side, grid.columns.side) * self.batch_for(grid)
+
     def _shrink(self, grid: Plan, error: OutOfMemoryError) -> None:
         """Halve what is given to the device at a time: the batch while there is one, then the tile, for good.
 
@@ -183,7 +187,7 @@ class Stage:
             blend, made, begun = Blend(grid, scale=scale, channels=channels, dtype=dtype), top * scale, ticks
             try:
                 for tile, pixels, ended in self._tiles(engine, source, grid, top):
-                    strip = blend.add(tile, pixels if channels == 3 else pixels @ _LUMA)
+                    strip = blend.add(tile, pixels if channels == 3 else pixels @ LUMA)
                     if ended:
                         ticks = begun + ended
                         tick(ticks, begun + len(grid))

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from upscale_cli import findings
 from upscale_cli.engines import Engine
+from upscale_cli.engines.lut import LutEngine, open_tables
 from upscale_cli.errors import DeviceLostError
 from upscale_cli.networks import Combination, Network
 from upscale_cli.pipeline import Event, Job, JobResult, PictureOptions, Upscaler, process
@@ -83,18 +84,36 @@ class Networks:
         self.options = options
         self.opener = opener
         self._engines: dict[Network, Engine] = {}
+        self._style: Engine | LutEngine | None = None
 
     def upscaler(self, stages: Sequence[Network]) -> Upscaler:
+        style = self.options.style
         return Upscaler(
             [self._engine(stage) for stage in stages],
             tile_px=self.options.tile_px,
             overlap_px=self.options.overlap_px,
             strength=self.options.strength,
+            style=self.style(),
+            style_strength=style.strength if style else 1.0,
         )
+
+    def style(self) -> Engine | LutEngine | None:
+        """What gives pictures their look, if they are to have one."""
+        style, options = self.options.style, self.options
+        if style is not None and self._style is None:
+            if style.kind == "network":
+                self._style = self._open(style.combination, 1)
+            else:
+                self._style = open_tables(style, offline=options.offline)
+        return self._style
+
+    def _all(self, stages: Sequence[Network]) -> list[Engine | LutEngine]:
+        style = self.style()
+        return [*([] if style is None else [style]), *(self._engine(stage) for stage in stages)]
 
     def label(self, stages: Sequence[Network]) -> str:
         """What ran where, in which precision and by what."""
-        engines = [self._engine(stage) for stage in stages]
+        engines = self._all(stages)
         first, names = engines[0], " + ".join(engine.name for engine in engines)
         return f"{names} on {first.device} in {first.precision} by {first.backend}"
 
@@ -107,20 +126,23 @@ class Networks:
 
     def remark(self, stages: Sequence[Network]) -> str:
         """Why not by something faster; empty mostly."""
-        return " ".join(dict.fromkeys(filter(None, (self._engine(stage).remark for stage in stages))))
+        return " ".join(dict.fromkeys(filter(None, (engine.remark for engine in self._all(stages)))))
 
     def _engine(self, network: Network) -> Engine:
         if network not in self._engines:
-            options = self.options
-            self._engines[network] = self.opener(
-                network.combination,
-                network.scale,
-                device=options.device,
-                precision=options.precision,
-                backend=options.backend,
-                offline=options.offline,
-            )
+            self._engines[network] = self._open(network.combination, network.scale)
         return self._engines[network]
+
+    def _open(self, combination: Combination, scale: int) -> Engine:
+        options = self.options
+        return self.opener(
+            combination,
+            scale,
+            device=options.device,
+            precision=options.precision,
+            backend=options.backend,
+            offline=options.offline,
+        )
 
 
 class Worker:

@@ -13,6 +13,7 @@ import typer
 from upscale_cli import __version__
 from upscale_cli.cli.bench import bench
 from upscale_cli.cli.devices import devices
+from upscale_cli.cli.enhance import enhance
 from upscale_cli.cli.evaluate import evaluate
 from upscale_cli.cli.group import DefaultGroup
 from upscale_cli.cli.models import app as models
@@ -30,6 +31,7 @@ Examples:
 - `upscale photos/ -o out -s 4 -r` : four times, into `out/`, with subfolders
 - `upscale photo.jpg -o large.png --width 3000` : one picture, to a width
 - `upscale film.mp4 -o film.mkv -m lightweight` : a video, with its sound and at its times
+- `upscale enhance photos/ -o out` : the look of an expert's retouch
 - `upscale photos/ -o out --dry-run` : what would be done, and how long it would take
 
 `upscale run --help` lists all options of making pictures larger; the word `run` may be left out."""
@@ -54,6 +56,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run", cls=CommandWithAliases)(run)
+app.command(cls=CommandWithAliases)(enhance)
 app.add_typer(train, name="train")
 app.command("eval")(evaluate)
 app.command()(bench)

@@ -27,10 +27,12 @@ Precision = Literal["auto", "fp32", "fp16", "bf16", "int8"]
 Backend = Literal["auto", "torch", "openvino"]
 Depth = Literal["keep", "8", "16"]
 Highlights = Literal["clip", "blend", "rebuild"]
+StyleNetwork = Literal["lut3d", "enhance-residual"]
 Codec = Literal["auto", "h264", "hevc", "av1", "ffv1", "prores"]
 Collision = Literal["rename", "skip", "error"]
 
 _INPUT, _SIZE, _OUTPUT, _VIDEO, _NETWORK, _SCREEN = "Input", "Size", "Output", "Video", "Network", "Report"
+_STYLE = "Style"
 
 
 class CommandWithAliases(TyperCommand):
@@ -65,6 +67,13 @@ def _models(incomplete: str) -> list[str]:
 
     names = {name for entry in load_manifest().entries for name in (entry.model, entry.name)}
     return sorted(name for name in names if name.startswith(incomplete))
+
+
+def _style_names(incomplete: str) -> list[str]:
+    from upscale_cli.styles import styles
+
+    names = dict.fromkeys(entry.style for entry in styles() if entry.style)
+    return [name for name in names if name.startswith(incomplete)]
 
 
 PathsArg = Annotated[
@@ -171,6 +180,64 @@ DeviceOpt = Annotated[
 StrengthOpt = Annotated[
     float,
     typer.Option("--strength", help="From 0, plain interpolation, to 1, the network alone.", rich_help_panel=_NETWORK),
+]
+StyleOpt = Annotated[
+    str | None,
+    typer.Option(
+        "--style",
+        metavar="STYLE",
+        help="expert-a to expert-e, a mixture (expert-a:0.3,expert-c:0.7), or a weights file; expert-c unless given.",
+        autocompletion=_style_names,
+        rich_help_panel=_STYLE,
+    ),
+]
+StyleNetworkOpt = Annotated[
+    StyleNetwork,
+    typer.Option(
+        "--network",
+        help="Whose style: lut3d gives the whole picture one table of colours, enhance-residual retouches each place.",
+        rich_help_panel=_STYLE,
+    ),
+]
+StyleStrengthOpt = Annotated[
+    float,
+    typer.Option("--strength", help="From 0, the picture as it is, to 1, the style alone.", rich_help_panel=_STYLE),
+]
+ApplyLutOpt = Annotated[
+    Path | None,
+    typer.Option("--apply-lut", metavar="FILE.cube", help="A LUT in place of a style.", rich_help_panel=_STYLE),
+]
+LutOpt = Annotated[
+    Path | None,
+    typer.Option(
+        "--lut",
+        metavar="OUT.cube",
+        help="Write the LUT of the picture too, for other programs; of several pictures, into this folder.",
+        rich_help_panel=_STYLE,
+    ),
+]
+UpscaleModelOpt = Annotated[
+    str | None,
+    typer.Option(
+        "-m",
+        "--model",
+        help=f"Enlarge with this model afterwards; {DEFAULT_MODEL} where only a size is given.",
+        autocompletion=_models,
+        rich_help_panel=_SIZE,
+    ),
+]
+UpscaleScaleOpt = Annotated[
+    float | None,
+    typer.Option("-s", "--scale", help="Factor; the size stays unless it or a model is given.", rich_help_panel=_SIZE),
+]
+StyledNameOpt = Annotated[
+    str | None,
+    typer.Option(
+        "--name",
+        help="Output name of {stem} {style} {model} {scale} {width} {height}, without ending; {stem}_{style} unless "
+        "given.",
+        rich_help_panel=_OUTPUT,
+    ),
 ]
 OfflineOpt = Annotated[bool, typer.Option("--offline", help="Never fetch weights.", rich_help_panel=_NETWORK)]
 FormatOpt = Annotated[

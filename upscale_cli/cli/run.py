@@ -123,19 +123,19 @@ def run(  # one parameter an option
                     temporal=temporal,
                 ),
             ),
-            format=_format(format),
+            format=ending(format),
             frames=frames,
             name=name,
             recursive=recursive,
-            existing=_existing(skip_existing, overwrite, resume),
+            existing=existing_rule(skip_existing, overwrite, resume),
             on_collision=on_collision,
             in_place=in_place,
             shard=None if shard is None else Shard.of(shard),
         )
-        _carry_out(request, dry_run=dry_run, as_json=as_json, report=report, yes=yes, verbose=verbose)
+        carry_out(request, dry_run=dry_run, as_json=as_json, report=report, yes=yes, verbose=verbose)
 
 
-def _carry_out(
+def carry_out(
     request: "RunRequest", *, dry_run: bool, as_json: bool, report: Path | None, yes: bool, verbose: bool
 ) -> None:
     """Plan, show the plan or do it; ends by typer.Exit."""
@@ -171,13 +171,13 @@ def _check_for_command(ctx: typer.Context, paths: list[str]) -> None:
         raise UsageError(f"There is no file or folder {word!r}. Did you mean the command {near[0]!r}?")
 
 
-def _format(format: str | None) -> str | None:
+def ending(format: str | None) -> str | None:
     """An ending as the formats are listed by; `auto` is no wish."""
     ending = (format or "auto").lower().removeprefix(".")
     return None if ending == "auto" else ending
 
 
-def _existing(skip: bool, overwrite: bool, resume: bool) -> "Existing":
+def existing_rule(skip: bool, overwrite: bool, resume: bool) -> "Existing":
     if skip + overwrite + resume > 1:
         raise UsageError("--skip-existing, --overwrite and --resume exclude each other. Choose one.")
     return "skip" if skip else "overwrite" if overwrite else "resume" if resume else "ask"

@@ -1,4 +1,4 @@
-"""Several engines as one, and one engine eight times: pictures averaged. Knows no network and no torch."""
+"""Several engines as one, one engine eight times, one beside its source: averages. Knows no network and no torch."""
 
 import functools
 import math
@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from upscale_cli.engines.interface import Engine, Floats, Tiles
+from upscale_cli.engines.interface import Engine, Floats, Tiles, unit_floats
 from upscale_cli.errors import UsageError
 
 _FLIPS: tuple[tuple[int, ...], ...] = ((), (1,), (2,), (1, 2))
@@ -121,6 +121,57 @@ class SelfEnsemble:
     def in_precision(self, precision: str) -> "SelfEnsemble":
         """The same network in another precision."""
         return SelfEnsemble(self.engine.in_precision(precision))
+
+
+class Softened:
+    """An engine that keeps the size, whose pictures are mixed with their sources."""
+
+    scale = 1
+    in_flight = 1
+
+    def __init__(self, engine: Engine, strength: float) -> None:
+        """`strength` in [0, 1] is the share of what the engine makes. UsageError for one that enlarges."""
+        if engine.scale != 1:
+            raise UsageError(f"{engine.name} enlarges {engine.scale} times: there is no source of its size to mix in.")
+        self.engine = engine
+        self.strength = strength
+        self.name = engine.name
+        self.margin = engine.margin
+        self.exact = engine.exact
+        self.multiple_of = engine.multiple_of
+        self.tileable = engine.tileable
+        self.device = engine.device
+        self.precision = engine.precision
+        self.backend = engine.backend
+        self.coarse = engine.coarse
+        self.tile_px = engine.tile_px
+
+    @property
+    def remark(self) -> str:
+        """Of the engine."""
+        return self.engine.remark
+
+    def infer(self, tiles: Tiles) -> Floats:
+        """N x H x W x 3 to the same in [0, 1]; see Engine."""
+        made = self.engine.infer(tiles) * np.float32(self.strength)
+        made += unit_floats(tiles) * np.float32(1 - self.strength)
+        return made
+
+    def submit(self, tiles: Tiles) -> Callable[[], Floats]:
+        """Runs when asked; see Engine."""
+        return functools.partial(self.infer, tiles)
+
+    def tile_bytes(self, height: int, width: int) -> int:
+        """What the engine needs, and the mixture beside it."""
+        return self.engine.tile_bytes(height, width) + _sum_bytes(self, height, width)
+
+    def available_bytes(self) -> int:
+        """Free memory of the device."""
+        return self.engine.available_bytes()
+
+    def in_precision(self, precision: str) -> "Softened":
+        """The same network in another precision."""
+        return Softened(self.engine.in_precision(precision), self.strength)
 
 
 def _sum_bytes(engine: Engine, height: int, width: int) -> int:

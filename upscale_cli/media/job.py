@@ -21,6 +21,8 @@ class Job:
     width: int
     key: str = ""
     """What an unfinished video is known by: all that decides it; empty for a picture."""
+    cube: Path | None = None
+    """Where the table of colours goes that the picture was given."""
 
 
 @dataclass(frozen=True, slots=True)

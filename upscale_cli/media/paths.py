@@ -38,7 +38,7 @@ RAW_SUFFIXES = frozenset(
 )
 """The same for camera RAW."""
 
-PLACEHOLDERS = ("stem", "model", "scale", "width", "height")
+PLACEHOLDERS = ("stem", "model", "style", "scale", "width", "height")
 NAME_BYTES = 255
 
 CollisionRule = Literal["rename", "skip", "error"]
@@ -225,7 +225,7 @@ def check_template(template: str) -> None:
         unknown = next((field for field in fields if field not in PLACEHOLDERS), None)
         if unknown is not None:
             raise UsageError(f"--name has the placeholder {{{unknown}}}, which is not known. Use {known}.")
-        sample = fill_template(template, stem="a", model="a", scale=2, width=1, height=1)
+        sample = fill_template(template, stem="a", model="a", style="a", scale=2, width=1, height=1)
     except ValueError as error:
         raise UsageError(f"--name {template!r} is not a template: {error}. Use {known}.") from error
     if not sample.strip(". ") or "/" in sample or os.sep in sample or "\0" in sample:
@@ -234,9 +234,11 @@ def check_template(template: str) -> None:
         raise UsageError(f"--name {template!r} ends in a format. Leave it out, and choose the format with -f.")
 
 
-def fill_template(template: str, *, stem: str, model: str, scale: float, width: int, height: int) -> str:
+def fill_template(
+    template: str, *, stem: str, model: str, scale: float, width: int, height: int, style: str = ""
+) -> str:
     """The name, without its ending. ValueError for a broken template."""
-    return template.format(stem=stem, model=model, scale=f"{scale:.4g}", width=width, height=height)
+    return template.format(stem=stem, model=model, style=style, scale=f"{scale:.4g}", width=width, height=height)
 
 
 def shorten(stem: str, suffix: str, *, limit: int = NAME_BYTES) -> str:

@@ -210,7 +210,7 @@ def _plan_row(item: "Item", forecast: "Forecast | None") -> Iterator[Text]:
     yield name
     yield Text(f"{info.width} x {info.height}\n{job.width} x {job.height}")
     tiles = f"{forecast.tiles} of {forecast.tile_px} px" if forecast else ""
-    yield Text(" + ".join(stage.name for stage in item.stages) + f"\n{tiles}")
+    yield Text(f"{item.through}\n{tiles}")
     yield Text(f"{screen.seconds(forecast.seconds)}\n{screen.in_bytes(forecast.bytes)}" if forecast else "")
 
 
@@ -242,7 +242,8 @@ def _line(file: "FileReport", *, verbose: bool) -> str:
     size = f"{file.in_size[0]} x {file.in_size[1]} -> {file.out_size[0]} x {file.out_size[1]}"
     parts = [f"{shown(file.source)} -> {shown(file.target)}", size, screen.seconds(file.seconds)]
     if verbose and file.model:
-        parts.append(f"{file.model}, {file.precision} by {file.backend}, tiles of {file.tile_px} px")
+        tiles = f", tiles of {file.tile_px} px" if file.tile_px else ""
+        parts.append(f"{file.model}, {file.precision} by {file.backend}{tiles}")
         parts += [f"{file.retries} retries"] if file.retries else []
     return "  ".join(parts) + "".join(f"\n  {shown(note)}" for note in file.notes)
 
@@ -264,6 +265,7 @@ def _item_json(item: "Item", forecast: "Forecast | None") -> dict[str, Any]:
         "frames": info.frames if info else None,
         "format": job.format if job else None,
         "networks": [stage.name for stage in item.stages],
+        "style": item.style or None,
         "forecast": asdict(forecast) if forecast else None,
     }
 

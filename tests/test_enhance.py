@@ -1,0 +1,161 @@
+"""`upscale enhance` as its user sees it: names, depths, LUT files, one run with an enlargement, bad input."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command import names
+from pictures import frame, write
+from PIL import Image
+from styled import looked, write_style
+from typer.testing import CliRunner, Result
+
+from upscale_cli.cli.app import app
+from upscale_cli.cube import read_cube
+from upscale_cli.errors import UpscaleError
+from upscale_cli.media.frame import Frame
+from upscale_cli.media.image import ImageSource
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current directory with a style, `warm.safetensors`."""
+    monkeypatch.chdir(tmp_path)
+    Path("in").mkdir()
+    write_style(Path("warm.safetensors"))
+    return tmp_path
+
+
+def enhance(*words: str) -> Result:
+    """Run the command with that style; an error meant for `main` becomes its exit code and text."""
+    style = [] if {"--style", "--apply-lut"} & set(words) else ["--style", "warm.safetensors"]
+    result = CliRunner().invoke(app, ["enhance", *words, *style])
+    if isinstance(result.exception, UpscaleError):
+        result.exit_code = result.exception.exit_code
+        result.stderr_bytes = f"error: {result.exception}\n".encode()
+    elif result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def pixels(path: str | Path) -> np.ndarray:
+    with ImageSource(Path(path)) as source:
+        return next(iter(source.frames())).color
+
+
+def deep(spices: np.ndarray) -> np.ndarray:
+    return spices[:60, :80].astype(np.uint16) * 257
+
+
+def test_a_folder_becomes_pictures_named_after_the_style(spices: np.ndarray) -> None:
+    write(Path("in") / "a.png", Frame(spices[:60, :80]))
+    write(Path("in") / "b.png", Frame(deep(spices)))
+    assert enhance("in", "-o", "out").exit_code == 0
+    assert names("out") == ["a_warm.png", "b_warm.png"]
+    for name in ("a", "b"):
+        made, image = pixels(f"out/{name}_warm.png"), pixels(f"in/{name}.png")
+        assert made.dtype == image.dtype
+        assert np.abs(made.astype(int) - looked(image)).max() <= 1
+    again = enhance("in", "-o", "out")
+    assert again.exit_code == 0
+    assert "2 done by an earlier run" in again.stderr
+    other = enhance("in", "-o", "out", "--strength", "0.5")
+    assert other.exit_code == 1
+    assert "made with other settings" in other.stderr
+
+
+@pytest.mark.parametrize("network", ["lut3d", "enhance-residual"])
+def test_strength_0_gives_the_input_back(network: str, spices: np.ndarray) -> None:
+    write(Path("a.png"), Frame(deep(spices), deep(spices)[..., 0]))
+    assert enhance("a.png", "-o", "b.png", "--strength", "0", "--network", network).exit_code == 0
+    with ImageSource(Path("a.png")) as before, ImageSource(Path("b.png")) as after:
+        first, second = next(iter(before.frames())), next(iter(after.frames()))
+    assert np.array_equal(first.color, second.color)
+    assert np.array_equal(first.alpha, second.alpha)
+
+
+def test_it_is_enlarged_in_the_same_run(spices: np.ndarray) -> None:
+    write(Path("a.png"), Frame(spices[:60, :80]))
+    assert enhance("a.png", "-m", "bicubic", "-s", "2").exit_code == 0
+    made = pixels("a_warm_x2.png")
+    assert made.shape == (120, 160, 3)
+    assert made.mean((0, 1)) == pytest.approx(looked(spices[:60, :80]).mean((0, 1)), abs=1)
+    assert enhance("a.png", "-s", "0.5", "-o", "small.png").exit_code == 0
+    assert pixels("small.png").shape == (30, 40, 3)
+
+
+def test_the_table_is_written_and_applied(spices: np.ndarray) -> None:
+    write(Path("in") / "a.png", Frame(deep(spices)))
+    write(Path("in") / "b.png", Frame(spices[:60, :80]))
+    assert enhance("in/a.png", "-o", "a.png", "--lut", "a.cube").exit_code == 0
+    assert enhance("in/a.png", "-o", "again.png", "--apply-lut", "a.cube").exit_code == 0
+    assert np.abs(pixels("again.png").astype(int) - pixels("a.png")).max() <= 1
+    assert read_cube(Path("a.cube")).colors[0, 0, -1] == pytest.approx([0, 1, 0], abs=1e-6)  # red becomes green
+    one_for_two = enhance("in", "-o", "out", "--lut", "a.cube")
+    assert (one_for_two.exit_code, "there are 2 pictures" in one_for_two.stderr) == (2, True)
+    assert enhance("in", "-o", "out", "--lut", "luts").exit_code == 0
+    assert names("luts") == ["a_warm.cube", "b_warm.cube"]
+
+
+def test_the_plan_names_the_style(spices: np.ndarray) -> None:
+    write(Path("a.png"), Frame(spices[:60, :80]))
+    result = enhance("a.png", "--dry-run", "--json")
+    (row,) = json.loads(result.stdout)["plan"]
+    assert (row["style"], row["target"], row["networks"]) == ("warm.safetensors", "a_warm.png", [])
+    assert row["forecast"]["tiles"] == 1
+    assert names(".") == ["a.png", "in", "warm.safetensors"]
+    assert enhance("a.png", "--json", "--report", "r.jsonl").exit_code == 0
+    assert json.loads(Path("r.jsonl").read_text())["model"] == "warm.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--style", "expert-q"), "no style 'expert-q'"),
+        (("--style", "warm.safetensors", "--apply-lut", "x.cube"), "Choose one"),
+        (("--apply-lut", "none.cube"), r"none.cube cannot be read"),
+        (("--style", "warm.safetensors", "--strength", "3"), "--strength 3"),
+        (("--style", "expert-b"), "is untrained"),
+    ],
+)
+def test_what_means_nothing_ends_before_it_begins(words: tuple[str, ...], said: str) -> None:
+    write(Path("a.png"), frame())
+    result = enhance("a.png", *words)
+    assert result.exit_code in (1, 2)
+    assert said in result.stderr
+    assert names(".") == ["a.png", "in", "warm.safetensors"]
+
+
+def test_a_table_that_is_none_makes_no_picture() -> None:
+    write(Path("a.png"), frame())
+    Path("curves.cube").write_text("LUT_1D_SIZE 2\n0 0 0\n1 1 1\n")
+    result = enhance("a.png", "--apply-lut", "curves.cube")
+    assert result.exit_code == 1
+    assert "curves.cube is a LUT of one dimension" in result.stderr
+    assert names(".") == ["a.png", "curves.cube", "in", "warm.safetensors"]
+
+
+def test_odd_pictures_are_right_and_bad_ones_do_not_stop_the_rest(spices: np.ndarray) -> None:
+    image = Image.fromarray(spices[:60, :80])
+    image.convert("L").save("in/grey.png")
+    image.convert("CMYK").save("in/cmyk.tif")
+    write(Path("in") / "linear.tif", Frame(deep(spices)))  # 16 bits without a profile
+    Path("in/broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more")
+    Image.new("L", (20_000, 15_000)).save("in/huge.png", compress_level=1)
+    result = enhance("in", "-o", "out")
+    assert result.exit_code == 1
+    assert names("out") == ["cmyk_warm.tif", "grey_warm.png", "linear_warm.tif"]
+    assert "3 made, 2 failed" in result.stderr
+    assert "huge.png" in result.stderr
+    assert "broken.jpg" in result.stderr
+    assert pixels("out/grey_warm.png").shape == (60, 80, 1)
+    assert np.abs(pixels("out/linear_warm.tif").astype(int) - looked(deep(spices))).max() <= 1
+    assert np.abs(pixels("out/cmyk_warm.tif").astype(int) - looked(pixels("in/cmyk.tif"))).max() <= 1
+
+
+def test_the_styles_are_listed_with_what_trains_them() -> None:
+    result = enhance("--list-styles")
+    lines = result.stdout.splitlines()
+    assert [line.split()[0] for line in lines] == [f"expert-{expert}" for expert in "abcde" for _ in range(2)]
+    assert all("upscale train recipes/" in line for line in lines if "untrained" in line)
