@@ -35,6 +35,8 @@ class Draft:
     losses: tuple[str, ...] = ()
     title: str = ""
     """What it is called where that is not the source's own name."""
+    encoder: str = ""
+    """Of a film, which differs with the graphics cards there are."""
     as_pictures: bool = False
     """Of a film that is no picture itself: its frames become numbered pictures in a folder of its name."""
 
@@ -105,7 +107,7 @@ def _video(plain: Draft, request: RunRequest, single: Path | None) -> Draft:
             plain, format="MATROSKA", suffix=".mkv", notes=(f"{info.format} is not written: became MATROSKA",)
         )
     encoding = choose(info, Job(path, path, plain.format, plain.height, plain.width), request.picture)
-    return replace(plain, losses=encoding.notes, title=source.title if source else "")
+    return replace(plain, losses=encoding.notes, encoder=encoding.encoder, title=source.title if source else "")
 
 
 def _numbered(plain: Draft, request: RunRequest, single: Path | None) -> Draft:

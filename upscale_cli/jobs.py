@@ -266,7 +266,7 @@ def _settle(drafts: Sequence[Draft], request: RunRequest, choices: Sequence[Choi
         renamed = path != target(index, "")
         note = (f"another picture has the same name: written as {shown(path.name)}",) if renamed else ()
         settings = _fingerprint(wanted, request, networks)
-        key = "" if wanted.info.counted else _of_source(settings, source)
+        key = "" if wanted.info.counted else f"{_of_source(settings, source)} {wanted.encoder}"
         cube = _cube(request, wanted, path) if request.lut else None
         job = Job(source, path, wanted.format, wanted.height, wanted.width, key, cube)
         items.append(

@@ -28,7 +28,6 @@ Backend = Literal["auto", "torch", "openvino"]
 Depth = Literal["keep", "8", "16"]
 Highlights = Literal["clip", "blend", "rebuild"]
 StyleNetwork = Literal["lut3d", "enhance-residual"]
-Codec = Literal["auto", "h264", "hevc", "av1", "ffv1", "prores"]
 Collision = Literal["rename", "skip", "error"]
 
 _INPUT, _SIZE, _OUTPUT, _VIDEO, _NETWORK, _SCREEN = "Input", "Size", "Output", "Video", "Network", "Report"
@@ -315,8 +314,14 @@ TruncatedOpt = Annotated[
     typer.Option("--allow-truncated", help="Salvage what a truncated file holds.", rich_help_panel=_INPUT),
 ]
 CodecOpt = Annotated[
-    Codec,
-    typer.Option("--codec", help="auto: h264, hevc for more than 8 bits, av1 in webm.", rich_help_panel=_VIDEO),
+    str,
+    typer.Option(
+        "--codec",
+        metavar="NAME",
+        help="h264, hevc, av1, ffv1, prores, or a graphics card's: h264_nvenc, hevc_qsv, av1_amf. auto: hevc for more "
+        "than 8 bits, av1 in webm, else h264, by the card where one does it here.",
+        rich_help_panel=_VIDEO,
+    ),
 ]
 CrfOpt = Annotated[
     float | None,

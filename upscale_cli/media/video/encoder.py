@@ -16,12 +16,14 @@ from av.video.stream import VideoStream
 from upscale_cli.device import has_avx512
 from upscale_cli.errors import InputError, UsageError
 from upscale_cli.media.job import Job, PictureOptions
+from upscale_cli.media.video import hardware
 from upscale_cli.media.video.color import Color, PixelFormat, written
 from upscale_cli.media.video.container import VideoInfo
 from upscale_cli.media.video.options import VideoOptions
 
 _PLAIN = re.compile(r"yuv4\d\dp(\d+le)?")
 _X265_WIDTH = 64  # narrower pictures make x265 4.2 end the whole process
+_CARD_PX = 256  # sides below are beyond some cards
 _MUXERS = {"MP4": "mp4", "MOV": "mov", "MATROSKA": "matroska", "WEBM": "webm"}
 
 
@@ -35,6 +37,8 @@ class _Codec:
     formats: re.Pattern[str] = _PLAIN
     shown: bool = True
     """For players, of which few show more of a film than 10 bits and a value of chroma for four pixels."""
+    crf_as: str = "crf"
+    """What the encoder calls it."""
 
 
 _CODECS = {
@@ -51,6 +55,21 @@ _CODECS = {
     ),
     "prores": _Codec("prores_ks", None, None, {}, shown=False),
 }
+_CARDS = {  # what answers crf best in each family: a quality to hold, without a bit rate
+    "nvenc": ("p5", {"rc": "vbr", "b": "0"}, "cq"),
+    "qsv": ("slow", {}, "global_quality"),
+    "amf": (None, {"rc": "qvbr", "quality": "quality"}, "qvbr_quality_level"),
+}
+_DEEP, _FLAT = "p010le", "nv12"
+_CODECS |= {
+    name: _Codec(
+        name, _CODECS[codec].crf, preset, options, re.compile(_FLAT if codec == "h264" else f"{_FLAT}|{_DEEP}"),
+        crf_as=crf,
+    )
+    for codec in ("h264", "hevc", "av1")
+    for family, (preset, options, crf) in _CARDS.items()
+    if (name := f"{codec}_{family}")
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +94,8 @@ def choose(info: VideoInfo, job: Job, asked: PictureOptions) -> Encoding:
     Raises InputError for a container that cannot hold it, UsageError for a wish that the encoder has not.
     """
     options, depth, height, width = asked.video, asked.depth, job.height, job.width
-    name = options.codec
-    if name == "auto":
-        name = (
-            "av1"
-            if job.format == "WEBM"
-            else "hevc"
-            if info.depth == 16 and depth != "8" and width >= _X265_WIDTH
-            else "h264"
-        )
+    name, trouble = _picked(info, job, asked)
+    kind = name.partition("_")[0]
     if name == "hevc" and width < _X265_WIDTH:
         raise InputError(f"becomes {width} pixels wide, and hevc takes {_X265_WIDTH} or more. Choose another --codec.")
     codec = _CODECS[name]
@@ -94,7 +106,7 @@ def choose(info: VideoInfo, job: Job, asked: PictureOptions) -> Encoding:
             "Choose a --pix-fmt of 10 bits such as yuv420p10le, and leave out --depth 8."
         )
     even = [side + -side % step for side, step in ((height, pixels.down), (width, pixels.across))]
-    notes = []
+    notes = [*trouble]
     if even != [height, width]:
         notes.append(f"{width} x {height} became {even[1]} x {even[0]}, edge repeated: {pixels.name} needs even sides")
     color = written(info.color, info.pixels, pixels, ((info.height, info.width), (height, width)))
@@ -103,7 +115,7 @@ def choose(info: VideoInfo, job: Job, asked: PictureOptions) -> Encoding:
         notes.append("transparency dropped: frames are written opaque")
     if info.hdr10 and name != "hevc":
         notes.append("HDR10 metadata (screen and light) dropped: only --codec hevc writes it")
-    if info.sample_aspect != 1 and name not in ("h264", "hevc") and job.format in ("MATROSKA", "WEBM"):
+    if info.sample_aspect != 1 and kind not in ("h264", "hevc") and job.format in ("MATROSKA", "WEBM"):
         # PyAV hands it to the codec and to MP4, but not to Matroska's own field.
         aspect = f"{info.sample_aspect.numerator}:{info.sample_aspect.denominator}"
         notes.append(
@@ -118,6 +130,29 @@ def choose(info: VideoInfo, job: Job, asked: PictureOptions) -> Encoding:
     return encoding
 
 
+def _picked(info: VideoInfo, job: Job, asked: PictureOptions) -> tuple[str, tuple[str, ...]]:
+    """The codec by name; where that is left open a graphics card's, if one encodes here what the film needs."""
+    options, deep = asked.video, info.depth == 16 and asked.depth != "8"
+    if options.codec.endswith(hardware.FAMILIES):
+        if why := hardware.fault(options.codec, _FLAT, _told_card(options.codec)):
+            raise UsageError(f"--codec {options.codec} does not work here: {why}. Leave it out, or name h264 or hevc.")
+        return options.codec, ()
+    if options.codec != "auto":
+        return options.codec, ()
+    name = "av1" if job.format == "WEBM" else "hevc" if deep and job.width >= _X265_WIDTH else "h264"
+    usual = info.first is not None or (info.pixels.across, info.pixels.down, info.pixels.bits <= 10) == (2, 2, True)
+    told = options.preset or options.encoder or options.pix_fmt  # in the words of the usual encoders
+    if told or not usual or info.hdr10 or min(job.width, job.height) < _CARD_PX or (deep and name == "h264"):
+        return name, ()
+    found, trouble = hardware.best(name, _DEEP if deep else _FLAT, _told_card)
+    return (found or name), trouble
+
+
+def _told_card(encoder: str) -> tuple[tuple[str, str], ...]:
+    """What a graphics card's encoder is told where the user says nothing."""
+    return _told(encoder, _CODECS[encoder], VideoOptions(), PixelFormat.of(_FLAT), ())
+
+
 def add_to(container: OutputContainer, encoding: Encoding, name: str = "") -> VideoStream:
     """A stream for what was encoded so; its encoder is open, for the headers. InputError where it has no place."""
     try:
@@ -129,7 +164,7 @@ def add_to(container: OutputContainer, encoding: Encoding, name: str = "") -> Vi
     stream.time_base = encoding.info.time_base
     assert isinstance(stream, VideoStream)
     _prepare(stream.codec_context, encoding)
-    if encoding.encoder == "libx265" and encoding.muxer in ("mp4", "mov"):
+    if encoding.encoder.startswith(("libx265", "hevc_")) and encoding.muxer in ("mp4", "mov"):
         stream.codec_context.codec_tag = "hvc1"  # without it some players show nothing
     return stream
 
@@ -169,9 +204,10 @@ def _told(
 ) -> tuple[tuple[str, str], ...]:
     """The options of the encoder: ours, overruled by the user's."""
     told = dict(codec.options)
-    for option, value, own in (("crf", options.crf, codec.crf), ("preset", options.preset, codec.preset)):
+    crf = None if options.crf is None else f"{options.crf:g}"
+    for option, value, own in (("crf", crf, codec.crf), ("preset", options.preset, codec.preset)):
         if own is not None:
-            told[option] = f"{own if value is None else value:{'g' if option == 'crf' else ''}}"
+            told[codec.crf_as if option == "crf" else option] = value or str(own)
         elif value is not None:
             raise UsageError(f"--{option}: {name} has none. Leave it out.")
     if name == "h264" and has_avx512():

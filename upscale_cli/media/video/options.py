@@ -4,21 +4,22 @@ import math
 import re
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
 
 from upscale_cli.errors import UsageError
 
 PREVIEW_SECONDS = 3.0
 _CLOCK = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d+)?)", re.ASCII)
 
-CodecName = Literal["auto", "h264", "hevc", "av1", "ffv1", "prores"]
+CODECS = ("auto", "h264", "hevc", "av1", "ffv1", "prores")
+CARD_CODECS = tuple(f"{codec}_{card}" for codec in ("h264", "hevc", "av1") for card in ("nvenc", "qsv", "amf"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoOptions:
     """UsageError for what cannot mean anything."""
 
-    codec: CodecName = "auto"
+    codec: str = "auto"
+    """One of CODECS or CARD_CODECS."""
     crf: float | None = None
     """Constant quality, lower is better; None is visually lossless."""
     preset: str | None = None
@@ -76,6 +77,9 @@ class VideoOptions:
 
     def __post_init__(self) -> None:
         _ = self.rate
+        if self.codec not in CODECS + CARD_CODECS:
+            known, cards = ", ".join(CODECS), ", ".join(CARD_CODECS)
+            raise UsageError(f"--codec {self.codec} is not known. Choose {known}, or a graphics card's: {cards}.")
         if self.start < 0 or (self.end is not None and self.end <= self.start):
             raise UsageError(
                 f"--start {self.start:g} --end {self.end} is no part of a film. Let it end after it starts."
