@@ -1,6 +1,9 @@
 """`upscale enhance` as its user sees it: names, depths, LUT files, one run with an enlargement, bad input."""
 
+import base64
+import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -159,3 +162,33 @@ def test_the_styles_are_listed_with_what_trains_them() -> None:
     lines = result.stdout.splitlines()
     assert [line.split()[0] for line in lines] == [f"expert-{expert}" for expert in "abcde" for _ in range(2)]
     assert all("upscale train recipes/" in line for line in lines if "untrained" in line)
+
+
+def test_the_split_picture_has_before_on_the_left_and_is_no_input(spices: np.ndarray) -> None:
+    smooth = np.full((60, 80, 3), (200, 100, 40), np.uint8)
+    write(Path("in") / "a.png", Frame(smooth))
+    assert enhance("in", "--compare", "-s", "1.5", "-m", "bicubic").exit_code == 0
+    assert names("in") == ["a.png", "a_warm_x1.5.png", "a_warm_x1.5_compare.jpg"]
+    both = pixels("in/a_warm_x1.5_compare.jpg").astype(int)
+    assert both.shape == (90, 120, 3)
+    assert np.abs(both[:, :50] - (200, 100, 40)).max() <= 4
+    assert np.abs(both[:, -50:] - (100, 200, 20)).max() <= 4
+    again = enhance("in", "--compare", "-s", "1.5", "-m", "bicubic")
+    assert "1 done by an earlier run" in again.stderr
+    assert len(names("in")) == 3
+
+
+def test_the_contact_sheet_holds_every_picture_and_needs_no_other_file(spices: np.ndarray) -> None:
+    write(Path("in") / "a <b>.png", Frame(deep(spices)))
+    write(Path("in") / "c.png", Frame(spices[:60, :80], spices[:60, :80, 0]))
+    Path("in/broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more")
+    assert enhance("in", "-o", "out", "--report", "sheet.html").exit_code == 1
+    page = Path("sheet.html").read_text("utf-8")
+    shots = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', page)
+    assert len(shots) == 4
+    with Image.open(io.BytesIO(base64.b64decode(shots[1]))) as image:
+        assert image.size == (80, 60)
+        assert np.asarray(image).mean((0, 1)) == pytest.approx(looked(spices[:60, :80]).mean((0, 1)), abs=3)
+    assert "a &lt;b&gt;.png" in page
+    assert "broken.jpg" in page
+    assert not re.findall(r"(?:https?:|//)[a-z]", page)

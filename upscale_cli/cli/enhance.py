@@ -40,6 +40,7 @@ def enhance(  # one parameter an option
     strength: opt.StyleStrengthOpt = 1.0,
     apply_lut: opt.ApplyLutOpt = None,
     lut: opt.LutOpt = None,
+    compare: opt.CompareOpt = False,
     list_styles: Annotated[
         bool,
         typer.Option("--list-styles", help="Show the styles there are.", callback=_list_styles, is_eager=True),
@@ -120,7 +121,7 @@ def enhance(  # one parameter an option
             shard=None if shard is None else Shard.of(shard),
             lut=lut,
         )
-        carry_out(request, dry_run=dry_run, as_json=as_json, report=report, yes=yes, verbose=verbose)
+        carry_out(request, dry_run=dry_run, as_json=as_json, report=report, yes=yes, verbose=verbose, compare=compare)
 
 
 def _style(words: str | None, network: str, strength: float, cube: Path | None) -> "Style":

@@ -215,6 +215,12 @@ LutOpt = Annotated[
         rich_help_panel=_STYLE,
     ),
 ]
+CompareOpt = Annotated[
+    bool,
+    typer.Option(
+        "--compare", help="Also write a picture split into before and after, NAME_compare.jpg.", rich_help_panel=_STYLE
+    ),
+]
 UpscaleModelOpt = Annotated[
     str | None,
     typer.Option(
@@ -379,7 +385,12 @@ DryRunOpt = Annotated[bool, typer.Option("--dry-run", help="Only show what would
 JsonOpt = Annotated[bool, typer.Option("--json", help="Print JSON.", rich_help_panel=_SCREEN)]
 ReportOpt = Annotated[
     Path | None,
-    typer.Option("--report", metavar="FILE", help="Write one JSON line a picture.", rich_help_panel=_SCREEN),
+    typer.Option(
+        "--report",
+        metavar="FILE",
+        help="Write one JSON line a picture; or, as FILE.html, all of them before and after.",
+        rich_help_panel=_SCREEN,
+    ),
 ]
 YesOpt = Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.", rich_help_panel=_SCREEN)]
 VerboseOpt = Annotated[

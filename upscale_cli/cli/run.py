@@ -136,9 +136,16 @@ def run(  # one parameter an option
 
 
 def carry_out(
-    request: "RunRequest", *, dry_run: bool, as_json: bool, report: Path | None, yes: bool, verbose: bool
+    request: "RunRequest",
+    *,
+    dry_run: bool,
+    as_json: bool,
+    report: Path | None,
+    yes: bool,
+    verbose: bool,
+    compare: bool = False,
 ) -> None:
-    """Plan, show the plan or do it; ends by typer.Exit."""
+    """Plan, show the plan or do it, and compare what was made with its source; ends by typer.Exit."""
     from upscale_cli import jobs
     from upscale_cli import run as verb
 
@@ -156,8 +163,18 @@ def carry_out(
         raise typer.Exit(int(bool(plan.having("failed"))))
     if request.in_place and not yes:
         _ask(plan)
-    with render.RunDisplay(plan, as_json=as_json, verbose=verbose, report=report) as display:
+    sheet = report if report and report.suffix.lower() in (".html", ".htm") else None
+    lines = None if sheet else report
+    with render.RunDisplay(plan, as_json=as_json, verbose=verbose, report=lines) as display:
         result = verb.run(plan, tell=display.tell)
+    if compare or sheet:
+        from upscale_cli.render.before_after import write_compare, write_sheet  # with codecs, which others go without
+
+        for file in result.files if compare else ():
+            if file.state == "made":
+                write_compare(file, request.picture)
+        if sheet:
+            write_sheet(result, sheet, request.picture)
     render.ran(result, as_json=as_json)
     raise typer.Exit(result.exit_code)
 

@@ -159,7 +159,8 @@ class _Walk:
         if (status.st_dev, status.st_ino) in self._entered:
             return
         self._entered.add((status.st_dev, status.st_ino))
-        self._made.update(os.path.realpath(path) for path in self.results_in(folder))
+        made = [name for path in self.results_in(folder) for name in (path, compared(path))]
+        self._made.update(map(os.path.realpath, made))
         folders = [path for path in visible if _is_folder(path)]
         for path in sorted(set(visible).difference(folders)):
             self._file(Found(path, below, named=False))
@@ -249,6 +250,11 @@ def shorten(stem: str, suffix: str, *, limit: int = NAME_BYTES) -> str:
     while len(os.fsencode(stem + mark)) > limit:
         stem = stem[:-1]
     return stem + mark
+
+
+def compared(target: Path) -> Path:
+    """Where a result is beside its source: a picture of both, which is a result too."""
+    return target.with_name(shorten(f"{target.stem}_compare", ".jpg"))
 
 
 def temporary(target: Path) -> Path:
