@@ -4,6 +4,8 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
+import numpy as np
 import pytest
 from clips import clip, packets_of, pan, pictures_of, rich, times_of
 from command import names, place, upscale  # noqa: F401  one is a fixture
@@ -84,3 +86,20 @@ def test_the_window_of_a_preview_lies_in_the_middle_of_what_is_asked_for() -> No
     assert VideoOptions(preview=True, start=2, end=8).window(10) == (3.5, 6.5)
     assert VideoOptions(preview=True).window(2) == (0, 3)
     assert VideoOptions().window(10) is None
+
+
+def test_a_split_film_shows_the_source_on_the_left_and_what_came_of_it_on_the_right() -> None:
+    frames = pan(4, (48, 32))
+    clip(Path("in.mkv"), frames, times=[index * 512 for index in range(4)], codec="ffv1", pix_fmt="yuv444p")
+    for words in ([], ["--split"], ["--split", "--preview"]):
+        assert upscale("in.mkv", "--codec", "ffv1", *words).exit_code == 0
+    assert names(".") == ["in.mkv", "in_x2.mkv", "in_x2_preview_split.mkv", "in_x2_split.mkv"]
+    films = [pictures_of(Path(name)) for name in ("in_x2.mkv", "in_x2_split.mkv", "in.mkv")]
+    for whole, split, source in zip(*films, strict=True):
+        luma = split[0]
+        assert np.array_equal(split[:, :, 49:], whole[:, :, 49:])
+        assert (luma[:, 47:49] == 235).all()  # white
+        smooth = cv2.resize(source[0], None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC).astype(int)
+        errors = [abs(smooth - found)[:, :46].mean() for found in (luma, whole[0])]
+        assert errors[0] < 1
+        assert errors[1] > 2 * errors[0]

@@ -234,7 +234,7 @@ def _settle(drafts: Sequence[Draft], request: RunRequest, choices: Sequence[Choi
     def target(index: int, addition: str) -> Path:
         wanted = drafts[index]
         path = wanted.found.path
-        mark = "_preview" if request.picture.video.preview and not wanted.info.counted else ""
+        mark = "" if wanted.info.counted else request.picture.video.marks
         if single or request.in_place:
             chosen = single or path
             return chosen.with_stem(chosen.stem + mark)

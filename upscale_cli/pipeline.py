@@ -23,6 +23,7 @@ from upscale_cli.media.job import Job, PictureOptions
 from upscale_cli.media.metadata import Metadata
 from upscale_cli.media.paths import shown
 from upscale_cli.media.video.parts import frames_a_part
+from upscale_cli.strips import halves
 
 __all__ = ["Cost", "Effort", "Event", "Job", "JobResult", "PictureOptions", "Upscaler", "process"]
 
@@ -243,7 +244,11 @@ class _Run:
             self.upscaler.begin(work.static)
             work.calm = Calm(self.options.video.temporal) if self.options.video.temporal and not info.counted else None
         strips = self.upscaler.strips(frame, height, width, depth=depth, progress=tick)
-        for strip in work.calm.strips(frame, strips, height, width) if work.calm else strips:
+        if work.calm:
+            strips = work.calm.strips(frame, strips, height, width)
+        if self.options.video.split and not info.counted:
+            strips = halves(frame.color, strips, height, width)
+        for strip in strips:
             if work.error is not None:  # it cannot be written
                 return
             size = _frame_bytes(strip)

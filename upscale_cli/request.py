@@ -145,8 +145,10 @@ class RunRequest:
         if self.frames and (self.format in CONTAINERS or (self.output and self.output.suffix[1:] in CONTAINERS)):
             raise UsageError("--frames makes pictures of a film, not another film. Leave out one of the two.")
         video = self.picture.video
-        if self.in_place and (video.preview or video.start or video.end is not None):
-            raise UsageError("--in-place would lose the rest of the film: leave out --start, --end and --preview.")
+        if self.in_place and (video.marks or video.start or video.end is not None):
+            raise UsageError(
+                "--in-place would lose the rest of the film: leave out --start, --end, --preview and --split."
+            )
         for name, value, least in (("tile", self.network.tile_px, 0), ("overlap", self.network.overlap_px, 0)):
             if value is not None and value < least:
                 raise UsageError(f"--{name} {value} means nothing. Use {least} or more.")

@@ -3,11 +3,13 @@
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import cv2
 import numpy as np
 from PIL import Image
 
+from upscale_cli.media.frame import Frame
 from upscale_cli.media.pixels import to_depth
 from upscale_cli.tiles import Depth, Pixels
 
@@ -135,6 +137,19 @@ def mix(first: Pixels, second: Pixels, share: float) -> Pixels:
     mixed = np.empty_like(first)
     cv2.addWeighted(first, share, second, 1 - share, 0, mixed)
     return mixed
+
+
+def halves(before: Pixels, strips: Iterable[Frame], height: int, width: int) -> Iterator[Frame]:
+    """The strips of a picture of `height` x `width` with their left half as plain interpolation makes it of `before`,
+    and a white line between.
+    """
+    plain, done, middle, line = None, 0, width // 2, max(1, width // 640)
+    for strip in strips:
+        plain = plain or Resize(whole(before), height, width, dtype=strip.color.dtype)
+        color, done = strip.color.copy(), done + strip.height
+        color[:, :middle] = plain.take(done - strip.height, done)[:, :middle]
+        color[:, middle - line : middle + line] = np.iinfo(color.dtype).max
+        yield replace(strip, color=color)
 
 
 def bleed(color: Pixels, alpha: Pixels) -> Pixels:

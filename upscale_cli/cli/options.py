@@ -364,6 +364,14 @@ PreviewOpt = Annotated[
     bool,
     typer.Option("--preview", help="Only 3 seconds of the middle, as a file of its own.", rich_help_panel=_VIDEO),
 ]
+SplitOpt = Annotated[
+    bool,
+    typer.Option(
+        "--split",
+        help="Left half as it was, right half enlarged, as a file of its own; also with --preview.",
+        rich_help_panel=_VIDEO,
+    ),
+]
 SkipStaticOpt = Annotated[
     float,
     typer.Option(

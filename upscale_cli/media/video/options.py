@@ -39,6 +39,8 @@ class VideoOptions:
     """How many numbered pictures are a second of film, such as `25` or `30000/1001`."""
     preview: bool = False
     """Only a sample out of the middle of that."""
+    split: bool = False
+    """The left half of every frame is its source's, only resized."""
     skip_static: float = 0.0
     """Levels of 255 by which a tile may differ from the one last inferred there, and be taken for it."""
     temporal: float = 0.0
@@ -52,6 +54,11 @@ class VideoOptions:
             start = max(start, middle)
             end = min(start + PREVIEW_SECONDS, math.inf if end is None else end)
         return None if start == 0 and end is None else (start, math.inf if end is None else end)
+
+    @property
+    def marks(self) -> str:
+        """What sets a sample or a comparison apart from the film itself, in its name."""
+        return "_preview" * self.preview + "_split" * self.split
 
     @property
     def remembers(self) -> bool:
