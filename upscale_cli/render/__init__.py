@@ -9,7 +9,7 @@ from upscale_cli.render.comparison import comparison
 from upscale_cli.render.crops import check_crops, write_crops
 from upscale_cli.render.figure import check_figure, draw_bench
 from upscale_cli.render.pictures import HeaderBar, RunDisplay, planned, ran
-from upscale_cli.render.preparing import PreparingBar, prepared
+from upscale_cli.render.preparing import PreparingBar, prepared, prepared_fivek
 from upscale_cli.render.report import write_report
 from upscale_cli.render.scores import EvaluationBar, evaluation, write_scores
 from upscale_cli.render.screen import WIDE, devices, error, seconds, warning
@@ -33,6 +33,7 @@ __all__ = [
     "evaluation",
     "planned",
     "prepared",
+    "prepared_fivek",
     "ran",
     "seams",
     "seconds",

@@ -101,18 +101,19 @@ class Making:
         """What is to be made of `lr`: the teacher's picture, else the photograph itself."""
         return hr if self.retouch is None else self.retouch(lr)
 
-    def scaled(self, photo: Pixels) -> Pixels:
-        """To `photo_px`, by means of areas."""
-        height, width = photo.shape[:2]
-        if not 0 < self.photo_px < max(height, width):
-            return photo
-        factor = self.photo_px / max(height, width)
-        return squeezed(photo, max(1, round(height * factor)), max(1, round(width * factor)))
-
 
 def enlarge(lr: Pixels, factor: int) -> Pixels:
     """By bicubic, as MATLAB does it."""
     return imresize(lr, lr.shape[0] * factor, lr.shape[1] * factor) if factor > 1 else lr
+
+
+def scaled(photo: Pixels, longest_px: int) -> Pixels:
+    """Made so small, by means of areas, that the longer side has `longest_px`; as it is where that is 0 or larger."""
+    height, width = photo.shape[:2]
+    if not 0 < longest_px < max(height, width):
+        return photo
+    factor = longest_px / max(height, width)
+    return squeezed(photo, max(1, round(height * factor)), max(1, round(width * factor)))
 
 
 def squeezed(photo: Pixels, height: int, width: int) -> Pixels:
@@ -143,8 +144,11 @@ def read_pair(item: Item, making: Making, number: int) -> Pair:
 
 def _read(item: Item, making: Making, least: int) -> Picture:
     """`least` is the smallest side of HR that is of use."""
-    hr = making.scaled((read_srgb8 if making.matched else read_rgb8)(item.hr))
-    picture = Picture(item.hr.name, making.trimmed(hr), None) if item.lr is None else _paired(item, hr, making)
+    hr = (read_srgb8 if making.matched else read_rgb8)(item.hr)
+    if item.lr is None:
+        picture = Picture(item.hr.name, making.trimmed(scaled(hr, making.photo_px)), None)
+    else:
+        picture = _paired(item, hr, making)
     if min(picture.hr.shape[:2]) < least:
         size = f"{hr.shape[1]} x {hr.shape[0]}"
         raise InputError(f"{picture.name} is {size}: too small, {least} x {least} pixels are needed")
@@ -153,10 +157,10 @@ def _read(item: Item, making: Making, least: int) -> Picture:
 
 def _paired(item: Item, hr: Pixels, making: Making) -> Picture:
     assert item.lr is not None
-    name, lr = item.hr.name, making.scaled((read_srgb8 if making.matched else read_rgb8)(item.lr))
+    name, lr = item.hr.name, (read_srgb8 if making.matched else read_rgb8)(item.lr)
     if making.matched:
         hr, lr = centred(hr, lr, name)
     if making.scale == 1 and lr.shape == hr.shape:
-        return Picture(name, hr, lr)
+        return Picture(name, scaled(hr, making.photo_px), scaled(lr, making.photo_px))
     pair = fit_pair(name, hr, lr, item.lr, making.factor)
     return Picture(name, pair.hr, enlarge(pair.lr, making.preupsample))
