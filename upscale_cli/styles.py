@@ -102,13 +102,10 @@ def styles() -> tuple[Entry, ...]:
 
 
 def way_to_train(entry: Entry) -> str:
-    """The commands that make weights for a style that has none."""
-    recipe = Path(entry.recipe).name if entry.recipe else f"{_architecture(entry)}.toml"
-    expert = (entry.style or "").removeprefix("expert-")
-    return (
-        f"`upscale train prepare fivek FOLDER --expert {expert} -o pairs`, then "
-        f"`upscale train recipes/{recipe} --data pairs`"
-    )
+    """The command that makes weights for a style that has none, of the photographs of FiveK."""
+    style = entry.style or entry.name
+    expert = style.removeprefix("expert-").upper()
+    return f"upscale train {_architecture(entry)} --data FIVEK --set expert={expert} -o {style}"
 
 
 def _split(word: str) -> tuple[str, float | None]:
@@ -162,7 +159,7 @@ def _of_row(entry: Entry, trained: list[Entry]) -> _Member:
         other = f" Or use --network {_architecture(trained[0])}, which has it." if trained else ""
         raise UsageError(
             f"The style {entry.style or entry.name} of {_architecture(entry)} is untrained: it has no weights. "
-            f"Train it ({way_to_train(entry)}) and give --style the file.{other}"
+            f"Train it (`{way_to_train(entry)}`) and give --style the file.{other}"
         )
     return _Member(entry.name, _architecture(entry), entry.sha256 or entry.name)
 

@@ -23,7 +23,7 @@ def _list_styles(wanted: bool) -> None:
 
     for entry in styles():
         network = entry.variant.partition("/")[0]
-        state = f"{entry.status}. Train it: {way_to_train(entry)}" if not entry.usable else entry.status
+        state = f"{entry.status}: {way_to_train(entry)}" if not entry.usable else entry.status
         typer.echo(f"{entry.style}  {network:<16}  {state}")
     raise typer.Exit
 
