@@ -11,6 +11,7 @@ import pytest
 from command import names
 from pictures import frame, write
 from PIL import Image
+from raw_files import write_dng
 from styled import looked, write_style
 from typer.testing import CliRunner, Result
 
@@ -192,3 +193,17 @@ def test_the_contact_sheet_holds_every_picture_and_needs_no_other_file(spices: n
     assert "a &lt;b&gt;.png" in page
     assert "broken.jpg" in page
     assert not re.findall(r"(?:https?:|//)[a-z]", page)
+
+
+def test_camera_raw_becomes_a_deep_tiff_in_the_style_and_enlarged_too(spices: np.ndarray) -> None:
+    pytest.importorskip("rawpy")
+    write_dng(Path("in/a.dng"), spices[:64, :80])
+    assert enhance("in", "-o", "out").exit_code == 0
+    assert enhance("in", "-o", "out", "-m", "bicubic", "-s", "2").exit_code == 0
+    assert enhance("in", "-o", "plain", "--strength", "0").exit_code == 0
+    assert names("out") == ["a_warm.tif", "a_warm_x2.tif"]
+    made, developed = pixels("out/a_warm.tif"), pixels("plain/a_warm.tif")
+    assert made.dtype == np.uint16
+    assert np.abs(made.astype(int) - looked(developed)).max() <= 1
+    large = pixels("out/a_warm_x2.tif")
+    assert large.shape == (2 * made.shape[0], 2 * made.shape[1], 3)

@@ -20,9 +20,7 @@ def test_every_expert_is_listed_for_both_networks() -> None:
 
 
 def test_a_style_without_weights_says_how_to_make_them() -> None:
-    with pytest.raises(
-        UsageError, match=r"expert-a of lut3d untrained.*upscale train lut3d --data FIVEK --set expert=A"
-    ):
+    with pytest.raises(UsageError, match=r"of lut3d is untrained.*upscale train lut3d --data FIVEK --set expert=A"):
         find_style("expert-a")
     with pytest.raises(UsageError, match=r"expert-b of enhance-residual is untrained.*upscale train enhance-residual "):
         find_style("expert-b", network="enhance-residual")
