@@ -5,6 +5,7 @@ from the frame itself, so that nothing of the one before stands behind what move
 frame before, moved alike, the weight falls to nothing. Knows no network and no file.
 """
 
+import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
@@ -77,9 +78,10 @@ class Calm:
         motion = Motion.between(before.grey, grey)
         if motion.seen.mean() < _CUT:
             return None, np.empty(0)
-        gap = cv2.absdiff(color, motion.warp(before.color)).reshape(color.shape).max(axis=2).astype(np.float32)
-        gap = cv2.blur(gap, (_AROUND_PX, _AROUND_PX)) / (257 if color.dtype == np.uint16 else 1)
-        return motion, np.where(motion.seen, self._share * np.exp(-np.square(gap / _RESIDUAL)), 0).astype(np.float32)
+        gap = cv2.absdiff(color, motion.warp(before.color, by=cv2.INTER_LINEAR))
+        gap = functools.reduce(np.maximum, cv2.split(gap)).astype(np.float32)
+        gap = cv2.blur(gap, (_AROUND_PX, _AROUND_PX)) / (_RESIDUAL * (257 if color.dtype == np.uint16 else 1))
+        return motion, (self._share * np.exp(-np.square(gap)) * motion.seen).astype(np.float32)
 
 
 def _unit(detail: np.ndarray) -> int:

@@ -31,12 +31,9 @@ class Motion:
         if min(shape) < _SMALLEST_PX:
             return cls.none(*shape)
         flow, back = _flow(now, before), _flow(before, now)
-        there = cls(flow, np.ones(shape, np.bool_))
-        returned = there.warp(back)
+        returned = cls(flow, np.empty(shape, np.bool_)).warp(back, by=cv2.INTER_LINEAR)
         share, least = _INCONSISTENT
-        gap = np.square(flow + returned).sum(2)
-        most = share * (np.square(flow).sum(2) + np.square(returned).sum(2)) + least
-        return cls(flow, gap <= most)
+        return cls(flow, _square(flow + returned) <= share * (_square(flow) + _square(returned)) + least)
 
     @classmethod
     def none(cls, height: int, width: int) -> "Motion":
@@ -71,13 +68,18 @@ class Motion:
         rows, columns = slice(border, height - border), slice(border, width - border)
         return Motion(self.flow[rows, columns], self.known[rows, columns])
 
-    def warp(self, before: np.ndarray, rows: tuple[int, int] | None = None) -> np.ndarray:
+    def warp(self, before: np.ndarray, rows: tuple[int, int] | None = None, *, by: int = cv2.INTER_CUBIC) -> np.ndarray:
         """The frame before, H x W (x C) of 8 or 16 bits or floats of 32, with everything where it is now, or the rows
-        between two of it. Bicubic; beyond the border the last pixel goes on.
+        between two of it. Beyond the border the last pixel goes on.
         """
         places = self._places(*(rows or (0, len(self.flow))))
-        moved = cv2.remap(before, places, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)  # type: ignore
+        moved = cv2.remap(before, places, None, by, borderMode=cv2.BORDER_REPLICATE)  # type: ignore
         return moved.reshape(*places.shape[:2], *before.shape[2:])  # which it takes a last side of 1 from
+
+
+def _square(flow: np.ndarray) -> np.ndarray:
+    x, y = cv2.split(flow)
+    return x * x + y * y
 
 
 def _flow(first: npt.NDArray[np.uint8], second: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
