@@ -1,6 +1,7 @@
 """A film from file to file beside each of its stages alone: decoding, the network, encoding, turn by turn in one run.
 
     python benchmarks/video.py FILM [--model lightweight] [--scale 2] [--frames 48] [--rounds 3] [--device cpu]
+        [--temporal 0.5]
 
 Every stage is the code of a real run on the same frames. The whole overlaps them, so the best it can be is its slowest
 stage; where they share one processor, the best is their sum. The last line of the output is one JSON document.
@@ -19,6 +20,7 @@ from tempfile import TemporaryDirectory
 import torch
 from machine import machine
 
+from upscale_cli.calm import Calm
 from upscale_cli.engines import open_engine
 from upscale_cli.media.frame import Frame
 from upscale_cli.media.job import Job, PictureOptions
@@ -26,6 +28,9 @@ from upscale_cli.media.video.options import VideoOptions
 from upscale_cli.media.video.sink import VideoSink
 from upscale_cli.media.video.source import VideoSource
 from upscale_cli.pipeline import Upscaler, process
+
+NEAR = 1.15
+"""Times its slowest stage is as good as the whole is hoped to be."""
 
 
 def main() -> None:
@@ -49,14 +54,28 @@ def main() -> None:
         "scale": asked.scale,
         "frames": asked.frames,
         "rounds": asked.rounds,
+        "temporal": asked.temporal,
         "frames_per_second": {name: round(rate, 3) for name, rate in rates.items()},
+        "limit": _limit(1 / rates["whole"], alone),
         "whole_to_slowest": round(1 / rates["whole"] / max(alone.values()), 3),
         "whole_to_sum": round(1 / rates["whole"] / sum(alone.values()), 3),
     }
     for name, rate in rates.items():
         print(f"{name:8} {rate:8.2f} frames/s")
     print(f"the whole takes {found['whole_to_slowest']} x its slowest stage, {found['whole_to_sum']} x their sum")
+    print(f"what limits it: {found['limit']}")
     print(json.dumps(found))
+
+
+def _limit(whole: float, alone: dict[str, float]) -> str:
+    """The stage the others wait for, or what they share; from seconds a frame."""
+    slowest = max(alone, key=lambda name: alone[name])
+    share = f"{slowest}, {alone[slowest] / sum(alone.values()):.0%} of the work"
+    if whole <= NEAR * alone[slowest]:
+        return share
+    if whole >= sum(alone.values()) / NEAR:
+        return f"the processor, which all stages share; most of it goes to {share}"
+    return f"{share}, and what the stages share"
 
 
 def _arguments() -> argparse.Namespace:
@@ -67,6 +86,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--frames", type=int, default=48)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--temporal", type=float, default=0.0)
     return parser.parse_args()
 
 
@@ -77,7 +97,7 @@ def _stages(asked: argparse.Namespace, folder: Path) -> dict[str, Callable[[], N
         frames = [frame for frame, _ in zip(source.frames(), range(asked.frames), strict=False)]
     asked.frames = len(frames)
     end = float((frames[-1].pts or 0) * info.time_base - info.start * info.time_base) + 1e-6
-    options = PictureOptions(video=VideoOptions(end=end))
+    options = PictureOptions(video=VideoOptions(end=end, temporal=asked.temporal))
     upscaler = Upscaler([open_engine(asked.model, asked.scale, device=asked.device)])
     job = Job(
         asked.film, folder / "whole.mkv", "MATROSKA", info.height * asked.scale, info.width * asked.scale, "whole"
@@ -90,6 +110,10 @@ def _stages(asked: argparse.Namespace, folder: Path) -> dict[str, Callable[[], N
 
     def infer() -> None:
         enlarged[:] = [upscaler.enlarge(frame, job.height, job.width) for frame in frames]
+        if asked.temporal:  # in the thread of the network
+            calm = Calm(asked.temporal)
+            for place, frame in enumerate(frames):
+                (enlarged[place],) = calm.strips(frame, [enlarged[place]], job.height, job.width)
 
     def encode() -> None:
         with VideoSink(replace(job, target=folder / "alone.mkv", key="alone"), options, info) as sink:

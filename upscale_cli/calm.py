@@ -78,7 +78,7 @@ class Calm:
         motion = Motion.between(before.grey, grey)
         if motion.seen.mean() < _CUT:
             return None, np.empty(0)
-        gap = cv2.absdiff(color, motion.warp(before.color, by=cv2.INTER_LINEAR))
+        gap = cv2.absdiff(color, motion.warp(before.color))
         gap = functools.reduce(np.maximum, cv2.split(gap)).astype(np.float32)
         gap = cv2.blur(gap, (_AROUND_PX, _AROUND_PX)) / (_RESIDUAL * (257 if color.dtype == np.uint16 else 1))
         return motion, (self._share * np.exp(-np.square(gap)) * motion.seen).astype(np.float32)
