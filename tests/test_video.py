@@ -196,6 +196,7 @@ def test_every_codec_keeps_frames_and_times(codec: str, target: str, name: str, 
         stream = made.streams.video[0]
         assert (stream.codec_context.name, stream.codec_context.pix_fmt) == (name, pix_fmt)
     assert times_of(Path(target)) == times_of(source)
+    assert "should be" not in result.stdout
 
 
 def test_settings_reach_the_encoder() -> None:

@@ -19,6 +19,7 @@ from upscale_cli.media.frame import Canvas, Frame
 from upscale_cli.media.job import Job, PictureOptions
 from upscale_cli.media.paths import shown, temporary
 from upscale_cli.media.pixels import to_depth
+from upscale_cli.media.video.check import differences
 from upscale_cli.media.video.color import scaling
 from upscale_cli.media.video.container import VideoInfo
 from upscale_cli.media.video.encoder import choose, encoder
@@ -135,6 +136,9 @@ class VideoSink:
         made = temporary(self.path)
         try:
             self.notes += join(self._parts, self._encoding, made, window=self._window, keep_tags=self._tags)
+            whole = list(self._parts.whole())
+            ticks = whole[-1].end - min(time for part in whole for time in part.times)
+            self.notes += differences(made, self._encoding, seconds=ticks * self._encoding.info.time_base)
             with made.open("rb+") as file:
                 os.fsync(file.fileno())
             made.replace(self.path)
