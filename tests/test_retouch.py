@@ -66,7 +66,9 @@ def test_pairs_one_row_apart_are_cut_about_their_middle(pairs: Path, nothing: st
     assert report.models[0].images[1].scores["psnr_rgb"] == pytest.approx(expected)
 
 
-@pytest.mark.parametrize(("name", "size"), [("dpe", (512, 288)), ("3dlut", (853, 480)), ("full", (900, 506))])
+@pytest.mark.parametrize(
+    ("name", "size"), [("dpe", (512, 288)), ("upe", (900, 506)), ("3dlut", (853, 480)), ("full", (900, 506))]
+)
 def test_each_protocol_scores_at_its_own_size(name: str, size: tuple[int, int]) -> None:
     fitted = PROTOCOLS[name].fit(np.zeros((506, 900, 3), np.uint8))
     assert abs(fitted.shape[1] - size[0]) <= 1
@@ -121,8 +123,8 @@ def test_the_difference_of_1976_is_a_distance(spices: np.ndarray) -> None:
 
 
 def test_what_is_no_protocol_or_has_no_pairs_is_refused(pairs: Path, nothing: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"no --protocol upe\. What it measures exactly is not published\."):
-        EvalRequest(models=("x",), data=pairs, protocol="upe")
+    with pytest.raises(UsageError, match=r"no --protocol csrnet\. Choose one of dpe, upe, 3dlut, full\."):
+        EvalRequest(models=("x",), data=pairs, protocol="csrnet")
     (tmp_path / "a.png").write_bytes((pairs / "a0_input.png").read_bytes())
     with pytest.raises(UsageError, match="holds no pairs named a0001_input and a0001_expertC"):
         evaluate(EvalRequest(models=(nothing,), data=tmp_path, protocol="full"))

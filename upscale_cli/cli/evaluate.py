@@ -42,7 +42,7 @@ def evaluate(
         typer.Option(
             "--protocol",
             metavar="NAME",
-            help="Retouched pairs as papers score them: dpe, 3dlut, full.",
+            help="Retouched pairs as papers score them: dpe, upe, 3dlut, full.",
         ),
     ] = "",
     expert: Annotated[

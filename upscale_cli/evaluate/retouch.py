@@ -7,8 +7,9 @@ editor, and the papers' own lists of test pictures; scores compare only on the s
 `dpe`: Chen et al., Deep Photo Enhancer, CVPR 2018: the longer side 512 pixels, PSNR and SSIM. Which SSIM is not said;
 ours is SSIM-RGB. `3dlut`: Zeng et al., TPAMI 2020, as its average_psnr_ssim.m: the shorter side 480 pixels, PSNR of
 all values, SSIM by the ssim.m beside it, difference in CIE L*a*b*. AdaInt (CVPR 2022) takes its scores so too. `full`:
-ours: full size, PSNR, SSIM-RGB, CIEDE2000. DeepUPE's (`upe`) is left out: how it resized and cut pictures, and which
-SSIM it took, is not published in a form that could be checked.
+ours: full size, PSNR, SSIM-RGB, CIEDE2000. `upe`: Wang et al., Underexposed Photo Enhancement, CVPR 2019: full size,
+PSNR as its psnr_rgb.m, of all values (errata; a first version took the mean of three), SSIM by Wang's ssim.m, both as
+the first author answers in the program's issues 24 and 68; that it was given colours and not grey is our reading.
 """
 
 from collections.abc import Iterator, Mapping
@@ -51,6 +52,7 @@ class RetouchProtocol:
 
 PROTOCOLS: Mapping[str, RetouchProtocol] = {
     "dpe": RetouchProtocol("longer", 512, ("psnr_rgb", "ssim_rgb")),
+    "upe": RetouchProtocol("", 0, ("psnr_rgb", "ssim_wang")),
     "3dlut": RetouchProtocol("shorter", 480, ("psnr_rgb", "ssim_wang", "delta_e76")),
     "full": RetouchProtocol("", 0, ("psnr_rgb", "ssim_rgb", "delta_e")),
 }
@@ -59,8 +61,7 @@ PROTOCOLS: Mapping[str, RetouchProtocol] = {
 def retouch_protocol(name: str) -> RetouchProtocol:
     """UsageError for one that is not there."""
     if name not in PROTOCOLS:
-        why = " What it measures exactly is not published." if name == "upe" else ""
-        raise UsageError(f"There is no --protocol {name}.{why} Choose one of {', '.join(PROTOCOLS)}.")
+        raise UsageError(f"There is no --protocol {name}. Choose one of {', '.join(PROTOCOLS)}.")
     return PROTOCOLS[name]
 
 
