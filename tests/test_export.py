@@ -129,7 +129,7 @@ def test_every_architecture_becomes_torchscript(
 
 
 # Of those that torch translates one by one: windows, statistics with mirrored borders, a bicubic that mirrors sizes.
-GRAPHS = [("openvino", each.name) for each in TINY]
+GRAPHS = [("openvino", each.name) for each in TINY if each.architecture != "lut3d"]
 GRAPHS += [("onnx", name) for name in ("swinir/x2-tiny", "cyclegan/x2-tiny", "mobilenetv2/x2-tiny")]
 
 
@@ -144,6 +144,17 @@ def test_every_architecture_becomes_a_graph(
     serve(monkeypatch, variant, variant.build().eval())
     report = export(ExportRequest(model="lightweight-x2", format=format, output=tmp_path))
     assert max(check.max_error for check in report.checks) <= 1e-5
+
+
+def test_openvino_looks_nothing_up_in_three_dimensions_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need("openvino")
+    variant = zoo.find("lut3d/x1-tiny")
+    serve(monkeypatch, variant, variant.build().eval())
+    with pytest.raises(OutputError, match=r"lut3d-x1-tiny cannot be exported to openvino: .* Choose another --to\."):
+        export(ExportRequest(model="lightweight-x2", format="openvino", output=tmp_path))
+    assert not list(tmp_path.iterdir())
 
 
 class Multiples(nn.Module):
@@ -262,7 +273,7 @@ def test_the_extras_hold_what_the_formats_need() -> None:
     }
     ways = {way.name: set(way.packages) for way in exporting._FORMATS.values() if way.packages}
     assert extras.items() >= ways.items()
-    assert extras.keys() - ways.keys() == {"datasets", "spandrel", "tensorboard"}
+    assert extras.keys() - ways.keys() == {"datasets", "raw", "spandrel", "tensorboard"}
     pinned = {line.partition("==")[0] for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines()}
     assert set().union(*extras.values()) <= pinned
 

@@ -24,7 +24,11 @@ from upscale_cli.weights import formats
 from upscale_cli.weights.leftovers import leftovers
 from upscale_cli.weights.source import cache_path
 
-BUNDLED = [entry.name for entry in load_manifest().entries if entry.status == "bundled"]
+BUNDLED = [
+    entry.name
+    for entry in load_manifest().entries
+    if entry.status == "bundled" and not entry.variant.startswith("lut3d/")  # a table is looked up by torch
+]
 SMALL = "lightweight-x2"
 
 

@@ -347,7 +347,7 @@ def _lines(folder: Path) -> list[Record]:
 def _stamp_or_nothing(path: Path) -> Stamp:
     try:
         return Stamp.of(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return NOTHING
 
 

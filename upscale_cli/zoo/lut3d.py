@@ -43,7 +43,10 @@ def shrink_factor(height: int, width: int) -> int:
     """How many pixels of a side become one before the view is taken: a large photograph is seen as a small one, whose
     pixels are means, and not by every twentieth of its own.
     """
-    return max(1, round(min(height, width) / TRAINED_PX))
+    # min, division and max without a branch: a traced graph reckons it anew for every size.
+    shorter = (height + width - abs(height - width)) // 2
+    factor = (2 * shorter + TRAINED_PX) // (2 * TRAINED_PX)
+    return (1 + factor + abs(1 - factor)) // 2
 
 
 def look_up(table: Table, image: Tensor) -> Tensor:
@@ -148,8 +151,11 @@ class Lut3D(nn.Module):
             self.adaint = None
 
     def forward(self, image: Tensor) -> Tensor:
-        factor = shrink_factor(*image.shape[-2:])
-        return look_up(self.table(F.avg_pool2d(image, factor) if factor > 1 else image), image)
+        height, width = image.shape[-2:]
+        factor = shrink_factor(height, width)
+        rows, columns = height // factor, width // factor
+        blocks = image[..., : rows * factor, : columns * factor]
+        return look_up(self.table(F.adaptive_avg_pool2d(blocks, (rows, columns))), image)
 
     def table(self, view: Tensor) -> Table:
         """Of a photograph in [0, 1] that is no larger than those of the training: N x 3 x H x W."""
