@@ -17,7 +17,6 @@ import pytest
 import typer
 from clips import clip
 from PIL import Image
-from styled import write_style
 
 from upscale_cli.manifest import Entry, shipped_manifest
 from upscale_cli.weights.source import megabytes
@@ -272,7 +271,6 @@ def folder_of_examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     grey = np.asarray(photo.convert("L").crop((0, 0, 30, 20)), np.uint16) * 257
     Image.fromarray(grey).save(folder / "scan.tif")
     clip(folder / "film.mp4", times=[0, 512, 1024])
-    write_style(folder / "my.safetensors")
     return folder
 
 
