@@ -1,6 +1,7 @@
 """`upscale eval`: published numbers reproduced, pairs found by name, failures that cost no more than themselves."""
 
 import math
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from PIL import Image
 
 from upscale_cli.errors import InputError, UsageError
 from upscale_cli.evaluate import EvalRequest, Step, evaluate, make_pair, pair_by_name, read_pair, read_rgb8
+from upscale_cli.evaluate.contestants import Contestant
 from upscale_cli.media.resize import imresize
 
 
@@ -58,6 +60,19 @@ def test_models_beside_each_other_are_scored_as_each_alone(folder: Path) -> None
     assert [model.parameters for model in together.models] == [0, 0, 41_516]
     bicubic, lanczos, lightweight = (model.scores["psnr_y"] for model in together.models)
     assert lightweight > lanczos > bicubic
+
+
+def test_the_last_scores_are_waited_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    close = Contestant.close
+
+    def slow(contestant: Contestant, name: str, *, whole: bool) -> None:
+        time.sleep(0.05)
+        close(contestant, name, whole=whole)
+
+    monkeypatch.setattr(Contestant, "close", slow)
+    report = evaluate(EvalRequest(models=("bicubic", "lanczos"), scale=2, data=folder, device="cpu"))
+    assert [len(model.images) for model in report.models] == [report.pictures] * 2
+    assert all(model.scores["psnr_y"] > 15 for model in report.models)
 
 
 def test_a_model_that_cannot_run_costs_its_row_alone(folder: Path) -> None:

@@ -63,13 +63,13 @@ class Contest:
             self.originals.gauges = {metric.name: make() for metric, make in self.metrics if metric.of_films}
         everyone = [*running, self.originals] if self.originals else running
         waiting: deque[tuple[Contestant, str, Future[Scores]]] = deque()
+        closing: list[Future[None]] = []
         readers, judges = ThreadPoolExecutor(1, "upscale-read"), ThreadPoolExecutor(1, "upscale-judge")
         try:
             for item in _ahead(readers, self._stream(files)):
                 if isinstance(item, _End):
                     self._end(item)
-                    for contestant in everyone:
-                        judges.submit(contestant.close, item.name, whole=contestant.whole)
+                    closing = [judges.submit(each.close, item.name, whole=each.whole) for each in everyone]
                     continue
                 self.views += 1
                 self.source_errors.append(item.source_error)
@@ -82,6 +82,8 @@ class Contest:
                         self._tell(*waiting.popleft(), len(running))
             while waiting:
                 self._tell(*waiting.popleft(), len(running))
+            for closed in closing:  # of the last file, or they would be cancelled; those before come before these
+                closed.result()
         finally:
             for pool in (readers, judges):
                 pool.shutdown(cancel_futures=True)
