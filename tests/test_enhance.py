@@ -179,6 +179,26 @@ def test_the_split_picture_has_before_on_the_left_and_is_no_input(spices: np.nda
     assert len(names("in")) == 3
 
 
+def test_a_split_picture_that_is_there_is_not_replaced_without_a_word(spices: np.ndarray) -> None:
+    write(Path("a.png"), Frame(spices[:60, :80]))
+    Path("b_compare.jpg").write_text("mine")
+    kept = enhance("a.png", "-o", "b.png", "--compare")
+    assert kept.exit_code == 1
+    assert "b_compare.jpg exists. Use --overwrite" in kept.stderr
+    assert Path("b_compare.jpg").read_text() == "mine"
+    assert Path("b.png").exists()
+    assert enhance("a.png", "-o", "b.png", "--compare", "--overwrite").exit_code == 0
+    assert pixels("b_compare.jpg").shape == (60, 80, 3)
+
+
+def test_a_table_names_the_options_it_has_no_use_for(spices: np.ndarray) -> None:
+    write(Path("a.png"), Frame(spices[:60, :80]))
+    result = enhance("a.png", "-o", "b.png", "--tile", "32", "--precision", "bf16")
+    assert result.exit_code == 0
+    assert "--precision and --tile are for networks" in result.stderr
+    assert "are for networks" not in enhance("a.png", "-o", "c.png", "-m", "bicubic", "--tile", "32").stderr
+
+
 def test_the_contact_sheet_holds_every_picture_and_needs_no_other_file(spices: np.ndarray) -> None:
     write(Path("in") / "a <b>.png", Frame(deep(spices)))
     write(Path("in") / "c.png", Frame(spices[:60, :80], spices[:60, :80, 0]))

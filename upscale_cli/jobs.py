@@ -370,6 +370,9 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _warnings(plan: Plan, listing: Listing) -> Iterator[str]:
+    if unheard := plan.request.network.unheard:
+        verb = "is" if len(unheard) == 1 else "are"
+        yield f"{' and '.join(unheard)} {verb} for networks: a table of colours is looked up by the processor, in fp32."
     if plan.request.shard:
         count = len(listing.pictures) + len(listing.refused)
         yield f"shard {plan.request.shard}: {len(plan.items):,} of {_count(count, 'input')}."

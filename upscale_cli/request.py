@@ -102,6 +102,20 @@ class NetworkOptions:
     """1 is the network alone, 0 plain interpolation."""
     offline: bool = False
 
+    @property
+    def unheard(self) -> tuple[str, ...]:
+        """Options given that a table of colours alone has no use for: it is looked up in fp32, without tiles."""
+        if self.model is not None or self.style is None or self.style.kind == "network":
+            return ()
+        given = {
+            "--device": self.device not in ("auto", "cpu"),
+            "--precision": self.precision not in ("auto", "fp32"),
+            "--engine": self.backend not in ("auto", "torch"),
+            "--tile": self.tile_px != 0,
+            "--overlap": self.overlap_px is not None,
+        }
+        return tuple(name for name, unused in given.items() if unused)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRequest:

@@ -114,8 +114,8 @@ class Networks:
     def label(self, stages: Sequence[Network]) -> str:
         """What ran where, in which precision and by what."""
         engines = self._all(stages)
-        first, names = engines[0], " + ".join(engine.name for engine in engines)
-        return f"{names} on {first.device} in {first.precision} by {first.backend}"
+        last, names = engines[-1], " + ".join(engine.name for engine in engines)  # tables before it say nothing
+        return f"{names} on {last.device} in {last.precision} by {last.backend}"
 
     def seconds_per_pixel(self, network: Network, tile_px: int) -> float | None:
         """How long a pixel of a tile takes by what `upscale bench` found here, if it did."""

@@ -1,6 +1,7 @@
 """The default command: options in, one RunRequest out, and what came of it on the screen."""
 
 import difflib
+import functools
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ import typer
 from upscale_cli import render
 from upscale_cli.cli import options as opt
 from upscale_cli.cli.piping import piped
-from upscale_cli.errors import UsageError, WeightsError
+from upscale_cli.errors import UpscaleError, UsageError, WeightsError
 
 if TYPE_CHECKING:
     from upscale_cli.jobs import Plan
@@ -169,16 +170,22 @@ def carry_out(
     lines = None if sheet else report
     with render.RunDisplay(plan, as_json=as_json, verbose=verbose, report=lines) as display:
         result = verb.run(plan, tell=display.tell)
+    code = result.exit_code
     if compare or sheet:
         from upscale_cli.render.before_after import write_compare, write_sheet  # with codecs, which others go without
 
-        for file in result.files if compare else ():
-            if file.state == "made":
-                write_compare(file, request.picture)
-        if sheet:
-            write_sheet(result, sheet, request.picture)
+        overwrite = request.existing == "overwrite"
+        made = [file for file in result.files if file.state == "made"] if compare else []
+        beside = [functools.partial(write_compare, file, request.picture, overwrite=overwrite) for file in made]
+        beside += [functools.partial(write_sheet, result, sheet, request.picture)] if sheet else []
+        for write in beside:
+            try:
+                write()
+            except UpscaleError as error:  # the pictures are there all the same
+                render.warning(str(error))
+                code = code or error.exit_code
     render.ran(result, as_json=as_json)
-    raise typer.Exit(result.exit_code)
+    raise typer.Exit(code)
 
 
 def _check_for_command(ctx: typer.Context, paths: list[str]) -> None:

@@ -66,17 +66,14 @@ class Ensemble:
         return Ensemble([m if m.precision == precision else m.in_precision(precision) for m in self.members])
 
 
-class SelfEnsemble:
-    """The mean of the pictures an engine makes of all eight flips and turns of a tile, each turned back.
-
-    After Timofte et al., Seven ways to improve example-based single image super resolution, arXiv:1511.02228.
-    """
+class _Around:
+    """An engine with another inside, which says for it all that it does not say itself."""
 
     in_flight = 1
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.name = f"{engine.name} (tta)"
+        self.name = engine.name
         self.scale = engine.scale
         self.margin = engine.margin
         self.exact = engine.exact
@@ -95,6 +92,29 @@ class SelfEnsemble:
 
     def infer(self, tiles: Tiles) -> Floats:
         """N x H x W x 3 to N x sH x sW x 3 in [0, 1]; see Engine."""
+        raise NotImplementedError
+
+    def submit(self, tiles: Tiles) -> Callable[[], Floats]:
+        """Runs when asked; see Engine."""
+        return functools.partial(self.infer, tiles)
+
+    def available_bytes(self) -> int:
+        """Free memory of the device."""
+        return self.engine.available_bytes()
+
+
+class SelfEnsemble(_Around):
+    """The mean of the pictures an engine makes of all eight flips and turns of a tile, each turned back.
+
+    After Timofte et al., Seven ways to improve example-based single image super resolution, arXiv:1511.02228.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine)
+        self.name = f"{engine.name} (tta)"
+
+    def infer(self, tiles: Tiles) -> Floats:
+        """N x H x W x 3 to N x sH x sW x 3 in [0, 1]; see Engine."""
         count, height, width, channels = tiles.shape
         total = np.zeros((count, height * self.scale, width * self.scale, channels), np.float32)
         # With turned sides a tile that is no square has another shape: it cannot share a batch with the others.
@@ -105,51 +125,25 @@ class SelfEnsemble:
         total /= 2 * len(_FLIPS)
         return total
 
-    def submit(self, tiles: Tiles) -> Callable[[], Floats]:
-        """Runs when asked; see Engine."""
-        return functools.partial(self.infer, tiles)
-
     def tile_bytes(self, height: int, width: int) -> int:
         """What the engine needs for the tile as it lies or turned, and the sum of pictures beside it."""
         most = max(self.engine.tile_bytes(height, width), self.engine.tile_bytes(width, height))
         return most + _sum_bytes(self, height, width)
-
-    def available_bytes(self) -> int:
-        """Free memory of the device."""
-        return self.engine.available_bytes()
 
     def in_precision(self, precision: str) -> "SelfEnsemble":
         """The same network in another precision."""
         return SelfEnsemble(self.engine.in_precision(precision))
 
 
-class Softened:
+class Softened(_Around):
     """An engine that keeps the size, whose pictures are mixed with their sources."""
-
-    scale = 1
-    in_flight = 1
 
     def __init__(self, engine: Engine, strength: float) -> None:
         """`strength` in [0, 1] is the share of what the engine makes. UsageError for one that enlarges."""
         if engine.scale != 1:
             raise UsageError(f"{engine.name} enlarges {engine.scale} times: there is no source of its size to mix in.")
-        self.engine = engine
+        super().__init__(engine)
         self.strength = strength
-        self.name = engine.name
-        self.margin = engine.margin
-        self.exact = engine.exact
-        self.multiple_of = engine.multiple_of
-        self.tileable = engine.tileable
-        self.device = engine.device
-        self.precision = engine.precision
-        self.backend = engine.backend
-        self.coarse = engine.coarse
-        self.tile_px = engine.tile_px
-
-    @property
-    def remark(self) -> str:
-        """Of the engine."""
-        return self.engine.remark
 
     def infer(self, tiles: Tiles) -> Floats:
         """N x H x W x 3 to the same in [0, 1]; see Engine."""
@@ -157,17 +151,9 @@ class Softened:
         made += unit_floats(tiles) * np.float32(1 - self.strength)
         return made
 
-    def submit(self, tiles: Tiles) -> Callable[[], Floats]:
-        """Runs when asked; see Engine."""
-        return functools.partial(self.infer, tiles)
-
     def tile_bytes(self, height: int, width: int) -> int:
         """What the engine needs, and the mixture beside it."""
         return self.engine.tile_bytes(height, width) + _sum_bytes(self, height, width)
-
-    def available_bytes(self) -> int:
-        """Free memory of the device."""
-        return self.engine.available_bytes()
 
     def in_precision(self, precision: str) -> "Softened":
         """The same network in another precision."""

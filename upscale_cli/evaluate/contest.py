@@ -69,7 +69,7 @@ class Contest:
             for item in _ahead(readers, self._stream(files)):
                 if isinstance(item, _End):
                     self._end(item)
-                    closing = [judges.submit(each.close, item.name, whole=each.whole) for each in everyone]
+                    closing += [judges.submit(each.close, item.name, whole=each.whole) for each in everyone]
                     continue
                 self.views += 1
                 self.source_errors.append(item.source_error)
@@ -82,7 +82,7 @@ class Contest:
                         self._tell(*waiting.popleft(), len(running))
             while waiting:
                 self._tell(*waiting.popleft(), len(running))
-            for closed in closing:  # of the last file, or they would be cancelled; those before come before these
+            for closed in closing:  # or the last would be cancelled
                 closed.result()
         finally:
             for pool in (readers, judges):

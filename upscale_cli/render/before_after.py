@@ -48,13 +48,16 @@ small {{ color: #999 }}
 """
 
 
-def write_compare(file: "FileReport", options: PictureOptions) -> Path:
+def write_compare(file: "FileReport", options: PictureOptions, *, overwrite: bool) -> Path:
     """The left half of the source, at the size of what was made, beside the right half of that, as `NAME_compare.jpg`.
 
-    OutputError, naming the picture, where either cannot be read again or the file cannot be written.
+    InputError where either cannot be read again, OutputError where the file is there already, unless `overwrite`, or
+    cannot be written.
     """
     assert file.target is not None
     path = compared(file.target)
+    if path.exists() and not overwrite:
+        raise OutputError(f"{shown(path)} exists. Use --overwrite, or choose another -o.")
     after = _picture(file.target, options)
     before = _picture(file.source, options).resize(after.size, Image.Resampling.LANCZOS)
     middle = after.width // 2
