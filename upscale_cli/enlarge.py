@@ -70,11 +70,14 @@ class Upscaler:
         self.strength = strength
         self.effort = Effort()
         """What the last frame took; complete after its last strip."""
+        self._foreseen: dict[Frame, Rows] = {}
 
-        def stage(engine: Engine) -> Stage:
+        def stage(engine: Engine, before: Sequence[Engine] = ()) -> Stage:
+            if engine.in_flight > 1 and any(each is engine for each in before):
+                engine = engine.in_precision(engine.precision)  # what one has under way, the other would overwrite
             return Stage(engine, tile_px=tile_px, overlap_px=overlap_px, batch=batch)
 
-        self._networks = [stage(engine) for engine in stages]
+        self._networks = [stage(engine, stages[:place]) for place, engine in enumerate(stages)]
         self._style: list[Stage | Grade] = []
         if isinstance(style, LutEngine) and style_strength:
             self._style = [Grade(style, strength=style_strength)]
@@ -91,6 +94,7 @@ class Upscaler:
         """The next frame has nothing to do with those before. From it on, tiles that change by no more than `static`
         levels of 255 from frame to frame are inferred once; None is for pictures that have nothing in common.
         """
+        self._foreseen = {}
         for stage in (*self._style, *self._networks):
             stage.begin(static)
 
@@ -105,8 +109,22 @@ class Upscaler:
         assert picture is not None
         return picture
 
+    def ahead(self, frame: Frame, height: int, width: int) -> int:
+        """How many frames `strips` should be told to come after such a one, where they are of its size: as many as
+        keep the first network's batches full and early; 0 where that gains nothing.
+        """
+        stages = self._stages(frame.color, height, width)
+        return stages[0].ahead(frame.height, frame.width) if stages else 0
+
     def strips(
-        self, frame: Frame, height: int, width: int, *, depth: int | None = None, progress: Tick | None = None
+        self,
+        frame: Frame,
+        height: int,
+        width: int,
+        *,
+        depth: int | None = None,
+        progress: Tick | None = None,
+        coming: Sequence[Frame] = (),
     ) -> Iterator[Frame]:
         """Network to the native scale, then an antialiased resize to `height` x `width` where that differs.
 
@@ -114,16 +132,18 @@ class Upscaler:
         are; 16 as `depth` makes 16 bits of 8. Colour under fully transparent pixels is replaced by that of the nearest
         visible one, so no fringe comes of it. A picture no larger than its source is resized only, unless the network
         is one that does not enlarge.
-        `progress` hears tiles done and tiles in all; those in all become more when memory runs out.
+        `progress` hears tiles done and tiles in all; those in all become more when memory runs out. What frames are
+        `coming` next changes no picture: their tiles only go through the network with those of this one.
         Raises InferenceError when no usable picture comes out, OutOfMemoryError when the machine has no room for it.
         """
         self.effort = Effort()
         dtype: Depth = np.dtype(np.uint16) if depth == 16 else frame.color.dtype
         done = 0
         try:
-            color = frame.color if frame.alpha is None else bleed(frame.color, frame.alpha)
+            rows = self._foreseen.get(frame) or _rows(frame)
+            self._foreseen = {each: self._foreseen.get(each) or _rows(each) for each in coming}
             alpha = None if frame.alpha is None else Resize(whole(frame.alpha), height, width, dtype=dtype)
-            for strip in self._color(color, height, width, dtype, progress):
+            for strip in self._color(rows, height, width, dtype, progress):
                 done += len(strip)
                 cover = None if alpha is None else alpha.take(done - len(strip), done)
                 yield replace(frame, color=strip, alpha=cover)
@@ -166,44 +186,62 @@ class Upscaler:
             height, width = height * stage.engine.scale, width * stage.engine.scale
         return grids
 
-    def _color(self, color: Pixels, height: int, width: int, dtype: Depth, progress: Tick | None) -> Iterator[Pixels]:
-        needless = self.scale > 1 and height <= color.shape[0] and width <= color.shape[1]
-        networks = [] if needless or self.strength == 0 else self._networks
-        stages = [*self._style, *networks]
+    def _needless(self, color: Pixels | Rows, height: int, width: int) -> bool:
+        return self.scale > 1 and height <= color.shape[0] and width <= color.shape[1]
+
+    def _stages(self, color: Pixels | Rows, height: int, width: int) -> list[Stage | Grade]:
+        """Those that a picture goes through to that size."""
+        idle = self.strength == 0 or self._needless(color, height, width)
+        return [*self._style, *([] if idle else self._networks)]
+
+    def _color(self, rows: Rows, height: int, width: int, dtype: Depth, progress: Tick | None) -> Iterator[Pixels]:
+        stages = self._stages(rows, height, width)
+        networks = stages[len(self._style) :]
+        coming = list(self._foreseen.values())
         if networks and self.strength < 1:
             if self._style:
-                color = self._through(self._style, whole(color), dtype, None).take(0, len(color))
-            plain, done = Resize(whole(color), height, width, dtype=dtype), 0
-            for strip in self._sized(networks, color, height, width, dtype, progress):
+                rows, coming = whole(self._through(self._style, rows, dtype, None, coming).take(0, rows.height)), []
+            plain, done = Resize(whole(rows.take(0, rows.height)), height, width, dtype=dtype), 0
+            for strip in self._sized(networks, rows, height, width, dtype, progress, coming):
                 done += len(strip)
                 yield mix(strip, plain.take(done - len(strip), done), self.strength)
         else:
-            yield from self._sized(stages, color, height, width, dtype, progress)
+            yield from self._sized(stages, rows, height, width, dtype, progress, coming)
         for stage in stages:
             self.effort += replace(stage.effort, tile_px=max(self.effort.tile_px, stage.effort.tile_px))
-        if needless and self._networks:
+        if self._networks and self._needless(rows, height, width):
             remarks = (*self.effort.remarks, "no larger than its source: resized without a network")
             self.effort = replace(self.effort, remarks=remarks)
 
     def _sized(
         self,
         stages: Sequence[Stage | Grade],
-        color: Pixels,
+        rows: Rows,
         height: int,
         width: int,
         dtype: Depth,
         progress: Tick | None,
+        coming: Sequence[Rows],
     ) -> Iterator[Pixels]:
         """Through the stages, and the size asked for."""
-        rows = self._through(stages, whole(color), dtype, progress)
+        rows = self._through(stages, rows, dtype, progress, coming)
         if rows.shape[:2] == (height, width) and rows.dtype == dtype:
             return rows.strips()
         plain = not stages or stages[-1] in self._style
         kernel = Image.Resampling.BICUBIC if plain else Image.Resampling.LANCZOS
         return Resize(rows, height, width, dtype=dtype, kernel=kernel).strips()
 
-    def _through(self, stages: Sequence[Stage | Grade], rows: Rows, dtype: Depth, progress: Tick | None) -> Rows:
-        """Every stage in turn, each fed by the strips of the one before."""
+    def _through(
+        self,
+        stages: Sequence[Stage | Grade],
+        rows: Rows,
+        dtype: Depth,
+        progress: Tick | None,
+        coming: Sequence[Rows],
+    ) -> Rows:
+        """Every stage in turn, each fed by the strips of the one before; only to the first are the next pictures known
+        before it is done with this one.
+        """
         counts = [(0, len(grid)) for grid in self._grids(stages, rows.height, rows.width)]
 
         def tick(index: int, done: int, total: int) -> None:
@@ -215,5 +253,11 @@ class Upscaler:
             # Between networks 16 bits are kept: the second would enlarge the rounding of the first.
             kept = dtype if index + 1 == len(stages) else np.dtype(np.uint16)
             shape = (rows.height * stage.engine.scale, rows.width * stage.engine.scale, rows.shape[2])
-            rows = Rows(stage.enlarge(rows, dtype=kept, tick=partial(tick, index)), shape, kept)
+            strips = stage.enlarge(rows, dtype=kept, tick=partial(tick, index), coming=() if index else coming)
+            rows = Rows(strips, shape, kept)
         return rows
+
+
+def _rows(frame: Frame) -> Rows:
+    """The colour of a frame, as it enters the first network."""
+    return whole(frame.color if frame.alpha is None else bleed(frame.color, frame.alpha))

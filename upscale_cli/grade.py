@@ -3,7 +3,7 @@
 Refuses files, threads and torch.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -41,7 +41,11 @@ class Grade:
     def begin(self, static: float | None) -> None:
         """Nothing: every frame is looked at anew."""
 
-    def enlarge(self, source: Rows, *, dtype: Depth, tick: Tick) -> Iterator[Pixels]:
+    def ahead(self, height: int, width: int) -> int:
+        """None: there are no batches to fill."""
+        return 0
+
+    def enlarge(self, source: Rows, *, dtype: Depth, tick: Tick, coming: Sequence[Rows] = ()) -> Iterator[Pixels]:
         """H x W x 3 or 1 (grey), strip by strip, as many in all. `tick` hears strips done and strips in all."""
         grid = self.plan(source.height, source.width)
         self.effort = Effort(precision=self.engine.precision, backend=self.engine.backend)

@@ -24,6 +24,7 @@ class Lane(Generic[T]):
     def __init__(self) -> None:
         self._changed = Condition()
         self._items: deque[T | None] = deque()
+        self._places = WAITING
         self._frames = 0
         self._bytes = 0
         self._closed: BaseException | None = None
@@ -31,9 +32,21 @@ class Lane(Generic[T]):
     def reserve(self, size: int) -> None:
         """Wait for a place for a frame of `size` bytes."""
         with self._changed:
-            self._wait(lambda: not self._frames or (self._frames < WAITING and self._bytes + size <= WAITING_BYTES))
+            self._wait(
+                lambda: not self._frames or (self._frames < self._places and self._bytes + size <= WAITING_BYTES)
+            )
             self._frames += 1
             self._bytes += size
+
+    def widen(self, more: int, size: int) -> int:
+        """From now on so many `more` frames of `size` bytes may be kept than there are places for, or as many as leave
+        room for those; how many. Who keeps no more of them than that never waits for one that cannot come in.
+        """
+        with self._changed:
+            more = max(0, min(more, WAITING_BYTES // max(1, size) - WAITING))
+            self._places = WAITING + more
+            self._changed.notify_all()
+        return more
 
     def release(self, size: int) -> None:
         """Give the place back."""

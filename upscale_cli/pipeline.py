@@ -6,8 +6,10 @@ comes with its target, a result goes out.
 """
 
 import queue
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from threading import Thread
 
@@ -16,7 +18,7 @@ from upscale_cli.cube import Cube, write_cube
 from upscale_cli.enlarge import Cost, Effort, Upscaler
 from upscale_cli.errors import DeviceLostError, InputError, UpscaleError
 from upscale_cli.lane import Clock, Lane, StoppedError
-from upscale_cli.media.files import made_already, open_sink, open_source
+from upscale_cli.media.files import frames_a_block, made_already, open_sink, open_source
 from upscale_cli.media.frame import Frame
 from upscale_cli.media.image import ImageInfo
 from upscale_cli.media.job import Job, PictureOptions
@@ -110,6 +112,10 @@ class _Work:
     missing: str = ""
     part: int = 1
     """Frames after which the next must come out the same whatever came before: there a killed film goes on."""
+    block: int = 1
+    """Frames that another run makes all of or none of, so that they may go through the network together."""
+    frame_bytes: int = 0
+    """What each holds on its way to the network."""
     static: float | None = None
     """By how many levels tiles may change from frame to frame and count as one; None where frames are unrelated."""
     calm: Calm | None = None
@@ -179,6 +185,8 @@ class _Run:
         self.progress = progress or (lambda _event: None)
         self.sources: Lane[_Item] = Lane()
         self.pictures: Lane[_Item] = Lane()
+        self.held: deque[_Item | None] = deque()
+        """What came from the sources and is not enlarged yet."""
         self.finished: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self.threads = [
             Thread(target=self._read, name="upscale-read"),
@@ -188,7 +196,7 @@ class _Run:
     def results(self) -> Iterator[JobResult]:
         for thread in self.threads:
             thread.start()
-        while (item := self.sources.get()) is not None:
+        while (item := self.held.popleft() if self.held else self.sources.get()) is not None:
             self._enlarge(item)
             del item  # its pixels would stay until the next one comes
             while not self.finished.empty() and (work := self.finished.get()):
@@ -205,6 +213,7 @@ class _Run:
         for thread in self.threads:
             if thread.ident is not None:
                 thread.join()
+        self.upscaler.begin(None)  # with what it was told comes next
 
     def _tell(self, work: _Work) -> JobResult:
         result = work.result()
@@ -222,7 +231,8 @@ class _Run:
             try:
                 self._enlarge_frame(work, frame)
             except Exception as error:
-                self.pictures.check()  # where the run is over, it is no fault of this picture
+                self.sources.check()  # where the run is over, it is no fault of this picture
+                self.pictures.check()
                 work.fail(error)
             finally:
                 work.enlarging.stop()
@@ -243,7 +253,8 @@ class _Run:
         if work.frames % work.part == 0 or not work.in_pixels:
             self.upscaler.begin(work.static)
             work.calm = Calm(self.options.video.temporal) if self.options.video.temporal and not info.counted else None
-        strips = self.upscaler.strips(frame, height, width, depth=depth, progress=tick)
+        coming = self._coming(work, self.upscaler.ahead(frame, height, width))
+        strips = self.upscaler.strips(frame, height, width, depth=depth, progress=tick, coming=coming)
         if work.calm:
             strips = work.calm.strips(frame, strips, height, width)
         if self.options.video.split and not info.counted:
@@ -262,6 +273,18 @@ class _Run:
         work.frames += 1
         work.in_pixels += frame.height * frame.width
         work.out_pixels += height * width
+
+    def _coming(self, work: _Work, most: int) -> list[Frame]:
+        """As many of the frames after the one at hand. They are waited for: tiles must go through the network in the
+        same company whatever the speed of the reader, and wherever an earlier run was killed.
+        """
+        most = self.sources.widen(most, work.frame_bytes)
+        most = min(most, work.block - 1 - work.frames % work.block)
+        work.enlarging.stop()
+        while len(self.held) < most and not (self.held and _ends(self.held[-1])):
+            self.held.append(self.sources.get())
+        work.enlarging.start()
+        return [item.frame for item in islice(self.held, most) if item and item.frame]
 
     def _read(self) -> None:
         """The reader thread: decode every job's frames, no further ahead than the lane has room."""
@@ -287,14 +310,16 @@ class _Run:
         reached = made_already(work.job, options.video)
         with open_source(work.job.source, options, reached) as source:
             info = work.info = source.info
-            size = info.height * info.width * (info.channels + info.alpha) * info.depth // 8
+            size = work.frame_bytes = info.height * info.width * (info.channels + info.alpha) * info.depth // 8
             frames, found = source.frames(), 0
             work.frames = reached.frames
             if not info.counted:
                 work.part = frames_a_part(work.job.height, work.job.width, options.video.part_frames)
+                work.block = frames_a_block(work.job, options.video)
                 work.static = options.video.skip_static
             elif info.animated:
-                work.part, work.static = info.frames, 0.0
+                work.part = work.block = info.frames
+                work.static = 0.0
             # By the header's count: asking for one more would keep the source and its pixels until there is room.
             while work.error is None and (found < info.frames or not info.counted):
                 work.reading.stop()
@@ -370,6 +395,11 @@ class _Run:
             write_cube(job.cube, work.cube, title=job.source.stem)
         work.writing.stop()
         work.sink_notes = tuple(sink.notes)
+
+
+def _ends(item: _Item | None) -> bool:
+    """A job, or all of them."""
+    return item is None or item.frame is None
 
 
 def _frame_bytes(frame: Frame) -> int:

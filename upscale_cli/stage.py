@@ -3,24 +3,22 @@
 Refuses files, threads and torch: an Engine takes numpy tiles and gives numpy tiles.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from upscale_cli.engines.interface import Engine, Tiles
-from upscale_cli.errors import InferenceError, NonFiniteOutputError, OutOfMemoryError
+from upscale_cli.batches import Batches, Made
+from upscale_cli.engines.interface import Engine
+from upscale_cli.errors import InferenceError, OutOfMemoryError
 from upscale_cli.recall import Recall
 from upscale_cli.strips import Rows
-from upscale_cli.tiles import RAMP_PX, Blend, Depth, Floats, Pixels, Plan, Tile, plan, smallest_tile
+from upscale_cli.tiles import RAMP_PX, Blend, Depth, Pixels, Plan, plan, smallest_tile
 
 _OVERLAP_SHARE = 6  # an automatic tile is at least 6 overlaps wide: margins then cost less than (6 / 5)^2
 _MOST_BATCH = 16
 LUMA = np.array([[0.299], [0.587], [0.114]], np.float32)  # BT.601, full range
-_BLACK_OUT = 1 / 255
-_NOT_BLACK_IN = 5 / 255
-_SPARSE = 16  # of rows and columns, enough to see that a tile is not black
 
 Tick = Callable[[int, int], None]
 
@@ -62,6 +60,11 @@ class Effort:
             found.append(f"{self.reused:,} of {self.tiles:,} tiles as in an earlier frame: inferred once")
         return tuple(found)
 
+    def with_tile(self, made: Made) -> "Effort":
+        """One more of the frame at hand."""
+        reused, redone = self.reused + made.reused, self.redone + made.redone
+        return replace(self, tiles=self.tiles + 1, reused=reused, redone=redone)
+
     def __add__(self, later: "Effort") -> "Effort":
         return replace(
             later,
@@ -95,6 +98,7 @@ class Stage:
         self._most_px: int | None = None
         self._batch = batch
         self._recall: Recall | None = None
+        self._batches: Batches | None = None
         self._twin: Engine | None = None
         self._heard = {"", engine.remark}
 
@@ -103,6 +107,7 @@ class Stage:
         255 from one picture to the next are inferred once; None keeps nothing of any.
         """
         self._recall = None if static is None else Recall(static)
+        self._batches = None
         # Large tiles are the fastest, but something moves in every one.
         self._most_px = self._fine_px if static and not self._wanted_px else None
 
@@ -131,7 +136,19 @@ class Stage:
         self._heard |= found
         return tuple(sorted(found))
 
+    def ahead(self, height: int, width: int) -> int:
+        """How many pictures of this size must be known to come, for no batch to be less than full and none late."""
+        grid = self.plan(height, width)
+        most = self._most(grid)
+        if most == 1 and self.engine.device == "cpu":  # where nothing is gained by it
+            return 0
+        return -(-(most * self.engine.in_flight - 1) // len(grid))
+
     def batch_for(self, grid: Plan) -> int:
+        """Tiles of one picture at a time."""
+        return min(len(grid), self._most(grid))
+
+    def _most(self, grid: Plan) -> int:
         """Tiles at a time: as many as fit into the memory and are no more than one of the size the engine is fastest
         with; one on a CPU, which gains nothing by more.
         """
@@ -139,18 +156,17 @@ class Stage:
             return 1
         room = self._budget // max(1, self.engine.tile_bytes(grid.rows.side, grid.columns.side))
         filled = self.engine.tile_px**2 // (grid.rows.side * grid.columns.side)
-        return max(1, min(len(grid), self._batch or min(_MOST_BATCH, room, filled)))
+        return max(1, self._batch or min(_MOST_BATCH, room, filled))
 
     def bytes(self, grid: Plan) -> int:
         """Memory of the tiles that are in the engine at a time."""
         return self.engine.tile_bytes(grid.rows.side, grid.columns.side) * self.batch_for(grid)
 
-    def _shrink(self, grid: Plan, error: OutOfMemoryError) -> None:
+    def _shrink(self, grid: Plan, batch: int, error: OutOfMemoryError) -> None:
         """Halve what is given to the device at a time: the batch while there is one, then the tile, for good.
 
         InferenceError, with `error` as its cause, when there is nothing left to halve.
         """
-        batch = self.batch_for(grid)
         if batch > 1:
             self._batch = batch // 2
             return
@@ -169,12 +185,14 @@ class Stage:
         self._batch = 1
         self._tile_px = max(self._smallest, grid.tile_px // 2)
 
-    def enlarge(self, source: Rows, *, dtype: Depth, tick: Tick) -> Iterator[Pixels]:
+    def enlarge(self, source: Rows, *, dtype: Depth, tick: Tick, coming: Sequence[Rows] = ()) -> Iterator[Pixels]:
         """The network's picture of `source`, H x W x 3 or 1 (grey), strip by strip: sH x sW x as many in all.
 
-        Out of memory in mid-picture, it goes on with smaller tiles from the first row that was not handed out: what is
-        left is a picture of its own, which begins a margin above. `tick` hears tiles done and tiles in all; after that,
-        those in all are more. Raises InferenceError when no usable picture comes out.
+        Tiles of those that are `coming`, as many as `ahead` says, go along where there is room, and wait in here until
+        the same Rows are the `source`. Out of memory in mid-picture, it goes on with smaller tiles from the first row
+        that was not handed out: what is left is a picture of its own, which begins a margin above. `tick` hears tiles
+        done and tiles in all; after that, those in all are more. Raises InferenceError when no usable picture comes
+        out.
         """
         scale, channels, done, ticks = self.engine.scale, source.shape[2], 0, 0
         height, width = source.height * scale, source.width * scale
@@ -186,69 +204,57 @@ class Stage:
             self.effort = replace(self.effort, tile_px=grid.tile_px, remarks=self._remarks(grid))
             blend, made, begun = Blend(grid, scale=scale, channels=channels, dtype=dtype), top * scale, ticks
             try:
-                for tile, pixels, ended in self._tiles(engine, source, grid, top):
-                    strip = blend.add(tile, pixels if channels == 3 else pixels @ LUMA)
-                    if ended:
-                        ticks = begun + ended
+                for count, each in enumerate(self._tiles(engine, source, grid, top, coming), 1):
+                    strip = blend.add(each.tile, each.pixels if channels == 3 else each.pixels @ LUMA)
+                    self.effort = self.effort.with_tile(each)
+                    if each.last or count == len(grid):
+                        ticks = begun + count
                         tick(ticks, begun + len(grid))
                     if strip is not None:
                         strip = strip[done - made : height - made, :width]
                         done = made = done + len(strip)
                         source.let_go(self._first_needed(done))
+                        if done == height:  # before the last strip: who has that may not come back
+                            self._end()
                         yield strip
             except OutOfMemoryError as error:
-                self._shrink(grid, error)
+                batch = self._batches.size if self._batches else 1
+                self._drop()
+                self._shrink(grid, batch, error)
                 self.effort = replace(self.effort, restarts=self.effort.restarts + 1)
-        self.effort = replace(self.effort, remarks=self.effort.remarks + self._news())
+            except BaseException:
+                if done < height:
+                    self._drop()
+                raise
 
     def _first_needed(self, done: int) -> int:
         """The first row of the source needed for what comes after `done` rows of the enlargement."""
         multiple = self.engine.multiple_of
         return max(0, done // self.engine.scale - self._margin) // multiple * multiple
 
-    def _tiles(self, engine: Engine, source: Rows, grid: Plan, top: int) -> Iterator[tuple[Tile, Floats, int]]:
-        """Every tile enlarged, a batch at a time; with the last of each batch, tiles done so far, else 0."""
-        self._check_room(grid)
-        done = 0
-        for run, asked in _ahead(engine, self._runs(source, grid, top)):
-            fresh: Iterator[Floats] = iter(())
-            if len(run.lr):
-                sr, redone = self._answer(engine, run.lr, asked)
-                self.effort = replace(self.effort, redone=self.effort.redone + redone)
-                self._remember(run, sr)
-                fresh = iter(sr)
-            done += len(run.tiles)
-            reused = self.effort.reused + len(run.tiles) - len(run.lr)
-            self.effort = replace(self.effort, tiles=self.effort.tiles + len(run.tiles), reused=reused)
-            for tile, known in run.tiles:
-                yield tile, next(fresh) if known is None else known, done * (tile is run.tiles[-1][0])
+    def _tiles(self, engine: Engine, source: Rows, grid: Plan, top: int, coming: Sequence[Rows]) -> Iterator[Made]:
+        """Every tile of a grid that lies in the source from `top` on, enlarged."""
+        kind = source.shape, source.dtype
+        alike = [] if top else list(itertools.takewhile(lambda each: (each.shape, each.dtype) == kind, coming))
+        batches = self._batches
+        if top or batches is None or batches.engine is not engine or not batches.expects(source):
+            self._check_room(grid)
+            size = min(self._most(grid), len(grid) * (1 + len(alike)))
+            batches = Batches(engine, grid, top=top, size=size, recall=self._recall, wide=self._wide)
+            self._batches = batches
+        return batches.tiles(source, alike)
 
-    def _remember(self, run: "_Run", sr: Floats) -> None:
+    def _end(self) -> None:
+        """Of a picture, of which the last strip is there."""
+        if self._batches and self._batches.over:
+            self._batches = None
+        self.effort = replace(self.effort, remarks=self.effort.remarks + self._news())
+
+    def _drop(self) -> None:
+        """Forget what is under way."""
+        self._batches = None
         if self._recall:
-            for (tile, _), lr, pixels in zip((each for each in run.tiles if each[1] is None), run.lr, sr, strict=True):
-                self._recall.add(tile, lr, pixels)
-
-    def _runs(self, source: Rows, grid: Plan, top: int) -> Iterator["_Run"]:
-        """The tiles of a grid that lies in the source from `top` on, as many new ones at a time as make a batch."""
-        if self._recall:
-            self._recall.begin(grid)
-        size = self.batch_for(grid)
-        most = size + len(grid.columns.starts)  # of a frame that stands still too, strips come early
-
-        def room() -> Pixels:
-            return np.empty((size, grid.rows.side, grid.columns.side, 3), source.dtype)
-
-        tiles, lr, new = [], room(), 0
-        for tile in grid:
-            source.fill(lr[new], top + tile.top, tile.left)
-            known = self._recall.find(tile, lr[new]) if self._recall else None
-            tiles.append((tile, known))
-            new += known is None
-            if new == size or len(tiles) == most:
-                yield _Run(tiles, lr[:new])
-                tiles, lr, new = [], room(), 0
-        if tiles:
-            yield _Run(tiles, lr[:new])
+            self._recall.forget()
 
     def _check_room(self, grid: Plan) -> None:
         """OutOfMemoryError for a whole picture that the machine cannot hold.
@@ -259,65 +265,8 @@ class Stage:
         if not engine.tileable and engine.device == "cpu" and engine.tile_bytes(height, width) > 2 * self._budget:
             raise OutOfMemoryError(f"{engine.name} needs more than is free for {width} x {height} pixels.")
 
-    def _answer(self, engine: Engine, lr: Tiles, asked: Callable[[], Floats]) -> tuple[Floats, int]:
-        """A batch that was submitted, enlarged, and how many of its tiles had to be redone in fp32."""
-        try:
-            return _checked(engine, lr, asked()), 0
-        except (NonFiniteOutputError, _BlackTileError) as error:
-            if engine.precision == "fp32":
-                raise _broken(engine) from error
-        wide = self._wide()
-        try:
-            return _checked(wide, lr, wide.infer(lr)), len(lr)
-        except (NonFiniteOutputError, _BlackTileError) as error:
-            raise _broken(wide) from error
-
     def _wide(self) -> Engine:
         """The engine's twin in fp32."""
         if self._twin is None:
             self._twin = self.engine.in_precision("fp32")
         return self._twin
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Run:
-    """Tiles that follow each other."""
-
-    tiles: list[tuple[Tile, Floats | None]]
-    """Each with its enlargement, where that is known."""
-    lr: Pixels
-    """N x H x W x 3: of the others, what goes to the engine."""
-
-
-class _BlackTileError(InferenceError):
-    """The network made black of something that was not."""
-
-
-def _ahead(engine: Engine, runs: Iterator[_Run]) -> Iterator[tuple[_Run, Callable[[], Floats]]]:
-    """Every run with what waits for its enlargement, as many submitted before as the engine wants."""
-    waiting: deque[tuple[_Run, Callable[[], Floats]]] = deque()
-    for run in runs:
-        waiting.append((run, engine.submit(run.lr) if len(run.lr) else lambda: np.empty(0, np.float32)))
-        if len(waiting) == engine.in_flight:
-            yield waiting.popleft()
-    yield from waiting
-
-
-def _checked(engine: Engine, lr: Tiles, sr: Floats) -> Floats:
-    expected = (len(lr), lr.shape[1] * engine.scale, lr.shape[2] * engine.scale, 3)
-    if sr.shape != expected:
-        raise InferenceError(
-            f"{engine.name} gave {sr.shape} where x{engine.scale} is {expected}. Its weights do not fit."
-        )
-    for before, after in zip(lr, sr, strict=True):
-        black = after[::_SPARSE, ::_SPARSE].max() < _BLACK_OUT and after.max() < _BLACK_OUT
-        if black and before.mean() > _NOT_BLACK_IN * np.iinfo(before.dtype).max:
-            raise _BlackTileError(f"{engine.name} gave a black tile in {engine.precision}.")
-    return sr
-
-
-def _broken(engine: Engine) -> InferenceError:
-    return InferenceError(
-        f"{engine.name} gives no usable picture: NaN or a black tile, in fp32 too. "
-        "Check its weights with `upscale models verify`, or choose another --model."
-    )

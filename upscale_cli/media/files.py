@@ -120,10 +120,17 @@ def made_already(job: Job, options: VideoOptions) -> Reached:
     """What an earlier run has left of a video, to go on after; nothing for a picture, which has no key."""
     if Numbered.of(job.target):
         marks = [(), *Log(job.target, job.key).made().values()]
-        part = frames_a_part(job.height, job.width, options.part_frames) if options.remembers else 1
-        made = (len(marks) - 1) // part * part
+        block = frames_a_block(job, options)
+        made = (len(marks) - 1) // block * block
         return Reached(made, marks[made])
     return Parts(job.target, job.key).reached() if job.key else AFRESH
+
+
+def frames_a_block(job: Job, options: VideoOptions) -> int:
+    """Frames of a video from one place where another run may go on to the next."""
+    if Numbered.of(job.target) and not options.remembers:
+        return 1
+    return frames_a_part(job.height, job.width, options.part_frames)
 
 
 def open_sink(job: Job, options: PictureOptions, *, metadata: Metadata, info: ImageInfo) -> Sink:

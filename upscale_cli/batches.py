@@ -1,0 +1,189 @@
+"""Tiles of a picture, and of those that come after it, in batches through one engine: filled, sent ahead, checked.
+
+Tiles sent with those of an earlier picture wait for their own picture's turn. What goes together follows from which
+pictures were said to come, never from how long anything took. Refuses to choose sizes, and to go on without memory.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from upscale_cli.engines.interface import Engine, Tiles
+from upscale_cli.errors import InferenceError, NonFiniteOutputError
+from upscale_cli.recall import Inferred, Recall
+from upscale_cli.strips import Rows
+from upscale_cli.tiles import Floats, Pixels, Plan, Tile
+
+_BLACK_OUT = 1 / 255
+_NOT_BLACK_IN = 5 / 255
+_SPARSE = 16  # of rows and columns, enough to see that a tile is not black
+
+
+class Made(NamedTuple):
+    """One tile of a picture, enlarged."""
+
+    tile: Tile
+    pixels: Floats
+    """sH x sW x 3 in [0, 1]; they stay until the next is asked for."""
+    reused: bool
+    """As in an earlier picture, and not inferred."""
+    redone: bool
+    """In fp32."""
+    last: bool
+    """Of its batch."""
+
+
+@dataclass(slots=True, eq=False)
+class _Batch:
+    """Tiles that follow each other."""
+
+    lr: Pixels
+    """N x H x W x 3: of those that are new, what goes to the engine."""
+    tiles: list[tuple[Tile, Inferred | None]] = field(default_factory=list)
+    """Each with what is known of it, where it is not new."""
+    remembered: list[Inferred | None] = field(default_factory=list)
+    """For each that is new, where its enlargement is kept."""
+    asked: Callable[[], Floats] = lambda: np.empty(0, np.float32)
+
+
+class Batches:
+    """The tiles of pictures of one size, in their order."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        grid: Plan,
+        *,
+        top: int,
+        size: int,
+        recall: Recall | None,
+        wide: Callable[[], Engine],
+    ) -> None:
+        """`grid` lies in every picture from row `top` on; a batch is `size` new tiles. `wide` gives the fp32 twin."""
+        self.engine = engine
+        self.size = size
+        self._grid = grid
+        self._top = top
+        self._recall = recall
+        self._wide = wide
+        self._told: deque[Rows] = deque()
+        self._uncut: deque[Rows] = deque()
+        self._places = self._all_places()
+        self._waiting: deque[_Batch] = deque()
+        self._made: Iterator[Made] = iter(())
+        if recall:
+            recall.begin(grid)
+
+    def expects(self, source: Rows) -> bool:
+        """Whether this picture is the next of those said to come."""
+        return bool(self._told) and self._told[0] is source
+
+    @property
+    def over(self) -> bool:
+        """Whether no picture was said to come."""
+        return not self._told
+
+    def tiles(self, source: Rows, coming: Sequence[Rows]) -> Iterator[Made]:
+        """Every tile of the next picture. Batches with room for more, and those sent ahead, take tiles of the ones
+        that are `coming`, all of its size and depth. Raises InferenceError when no usable tile comes out.
+        """
+        new = [each for each in (source, *coming) if each not in self._told]
+        self._told.extend(new)
+        self._uncut.extend(new)
+        self._told.popleft()
+        for _ in range(len(self._grid)):
+            made = next(self._made, None)
+            if made is None:
+                self._made = self._next_batch()
+                made = next(self._made)
+            yield made
+
+    def _next_batch(self) -> Iterator[Made]:
+        """The tiles of the next batch, behind which as many are submitted as the engine wants."""
+        while len(self._waiting) < self.engine.in_flight and (batch := self._cut()):
+            if len(batch.lr):
+                batch.asked = self.engine.submit(batch.lr)
+            self._waiting.append(batch)
+        batch = self._waiting.popleft()
+        sr, redone = self._answer(batch)
+        for kept, pixels in zip(batch.remembered, sr, strict=True):
+            if kept:
+                kept.sr = pixels.copy()
+        fresh = iter(sr)
+        for left, (tile, known) in zip(reversed(range(len(batch.tiles))), batch.tiles, strict=True):
+            pixels = next(fresh) if known is None else known.sr
+            assert pixels is not None  # it was in a batch before, or earlier in this one
+            yield Made(tile, pixels, known is not None, redone and known is None, not left)
+
+    def _cut(self) -> _Batch | None:
+        """As many new tiles of the pictures at hand as make a batch; None where all are on their way."""
+        grid, new = self._grid, 0
+        lr: Pixels | None = None
+        batch = _Batch(np.empty(0, np.uint8))
+        most = self.size + len(grid.columns.starts)  # of a frame that stands still too, strips come early
+        while new < self.size and len(batch.tiles) < most and (place := next(self._places)):
+            source, tile = place
+            if lr is None:
+                lr = np.empty((self.size, grid.rows.side, grid.columns.side, 3), source.dtype)
+            source.fill(lr[new], self._top + tile.top, tile.left)
+            known = self._recall.find(tile, lr[new]) if self._recall else None
+            batch.tiles.append((tile, known))
+            if known is None:
+                batch.remembered.append(self._recall.add(tile, lr[new], self.engine.scale) if self._recall else None)
+                new += 1
+        if lr is None:
+            return None
+        batch.lr = lr[:new]
+        return batch
+
+    def _all_places(self) -> Iterator[tuple[Rows, Tile] | None]:
+        """Every tile of every picture; None while no more pictures are said to come."""
+        while True:
+            if self._uncut:
+                source = self._uncut.popleft()
+                yield from ((source, tile) for tile in self._grid)
+            else:
+                yield None
+
+    def _answer(self, batch: _Batch) -> tuple[Floats, bool]:
+        """A batch that was submitted, enlarged, and whether it had to be redone in fp32."""
+        engine, lr = self.engine, batch.lr
+        if not len(lr):
+            return batch.asked(), False
+        try:
+            return _checked(engine, lr, batch.asked()), False
+        except (NonFiniteOutputError, _BlackTileError) as error:
+            if engine.precision == "fp32":
+                raise _broken(engine) from error
+        wide = self._wide()
+        try:
+            return _checked(wide, lr, wide.infer(lr)), True
+        except (NonFiniteOutputError, _BlackTileError) as error:
+            raise _broken(wide) from error
+
+
+class _BlackTileError(InferenceError):
+    """The network made black of something that was not."""
+
+
+def _checked(engine: Engine, lr: Tiles, sr: Floats) -> Floats:
+    expected = (len(lr), lr.shape[1] * engine.scale, lr.shape[2] * engine.scale, 3)
+    if sr.shape != expected:
+        raise InferenceError(
+            f"{engine.name} gave {sr.shape} where x{engine.scale} is {expected}. Its weights do not fit."
+        )
+    for before, after in zip(lr, sr, strict=True):
+        black = after[::_SPARSE, ::_SPARSE].max() < _BLACK_OUT and after.max() < _BLACK_OUT
+        if black and before.mean() > _NOT_BLACK_IN * np.iinfo(before.dtype).max:
+            raise _BlackTileError(f"{engine.name} gave a black tile in {engine.precision}.")
+    return sr
+
+
+def _broken(engine: Engine) -> InferenceError:
+    return InferenceError(
+        f"{engine.name} gives no usable picture: NaN or a black tile, in fp32 too. "
+        "Check its weights with `upscale models verify`, or choose another --model."
+    )
