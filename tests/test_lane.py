@@ -43,3 +43,30 @@ def test_seconds_leave_out_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
         clock.stop()
         clock.stop()
     assert clock.seconds == 7
+
+
+def test_a_lane_lets_in_as_many_more_as_are_kept_on_purpose_while_there_is_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("upscale_cli.lane.WAITING_BYTES", 100)
+    lane: Lane[str] = Lane()
+    assert [lane.widen(*asked) for asked in ((3, 10), (30, 10), (3, 30), (3, 50), (3, 500), (0, 10), (2, 0))] == [
+        *(3, 8, 1, 0, 0, 0),
+        2,
+    ]
+    entered: list[int] = []
+
+    def enter() -> None:
+        for size in (10,) * 5:
+            lane.reserve(size)
+            entered.append(size)
+
+    thread = threading.Thread(target=enter)
+    lane.widen(0, 10)
+    thread.start()
+    until(lambda: len(entered) == 2, "there are two places")
+    time.sleep(0.02)
+    assert len(entered) == 2
+    lane.widen(3, 10)
+    thread.join(PATIENCE_S)
+    assert len(entered) == 5

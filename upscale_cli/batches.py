@@ -71,9 +71,9 @@ class Batches:
         self._wide = wide
         self._told: deque[Rows] = deque()
         self._uncut: deque[Rows] = deque()
-        self._places = self._all_places()
+        self._places = _places(self._uncut, grid)
         self._waiting: deque[_Batch] = deque()
-        self._made: Iterator[Made] = iter(())
+        self._made: deque[Made] = deque()
         if recall:
             recall.begin(grid)
 
@@ -95,13 +95,11 @@ class Batches:
         self._uncut.extend(new)
         self._told.popleft()
         for _ in range(len(self._grid)):
-            made = next(self._made, None)
-            if made is None:
-                self._made = self._next_batch()
-                made = next(self._made)
-            yield made
+            if not self._made:
+                self._make()
+            yield self._made.popleft()
 
-    def _next_batch(self) -> Iterator[Made]:
+    def _make(self) -> None:
         """The tiles of the next batch, behind which as many are submitted as the engine wants."""
         while len(self._waiting) < self.engine.in_flight and (batch := self._cut()):
             if len(batch.lr):
@@ -116,7 +114,7 @@ class Batches:
         for left, (tile, known) in zip(reversed(range(len(batch.tiles))), batch.tiles, strict=True):
             pixels = next(fresh) if known is None else known.sr
             assert pixels is not None  # it was in a batch before, or earlier in this one
-            yield Made(tile, pixels, known is not None, redone and known is None, not left)
+            self._made.append(Made(tile, pixels, known is not None, redone and known is None, not left))
 
     def _cut(self) -> _Batch | None:
         """As many new tiles of the pictures at hand as make a batch; None where all are on their way."""
@@ -139,15 +137,6 @@ class Batches:
         batch.lr = lr[:new]
         return batch
 
-    def _all_places(self) -> Iterator[tuple[Rows, Tile] | None]:
-        """Every tile of every picture; None while no more pictures are said to come."""
-        while True:
-            if self._uncut:
-                source = self._uncut.popleft()
-                yield from ((source, tile) for tile in self._grid)
-            else:
-                yield None
-
     def _answer(self, batch: _Batch) -> tuple[Floats, bool]:
         """A batch that was submitted, enlarged, and whether it had to be redone in fp32."""
         engine, lr = self.engine, batch.lr
@@ -163,6 +152,16 @@ class Batches:
             return _checked(wide, lr, wide.infer(lr)), True
         except (NonFiniteOutputError, _BlackTileError) as error:
             raise _broken(wide) from error
+
+
+def _places(sources: deque[Rows], grid: Plan) -> Iterator[tuple[Rows, Tile] | None]:
+    """Every tile of every picture that is put among these; None while there are no more."""
+    while True:
+        if sources:
+            source = sources.popleft()
+            yield from ((source, tile) for tile in grid)
+        else:
+            yield None
 
 
 class _BlackTileError(InferenceError):
