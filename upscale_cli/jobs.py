@@ -295,7 +295,7 @@ def _cube(request: RunRequest, wanted: Draft, target: Path) -> Path:
 
 
 def _fingerprint(wanted: Draft, request: RunRequest, networks: Sequence[Network]) -> str:
-    """Of all that decides the output besides the input. Tiles and device are left out: they change no picture."""
+    """Of all that decides the output besides the input. Left out is what changes no picture: tiles, device, decoder."""
     network, picture = request.network, request.picture
     settings = {
         "networks": [(network.identity, network.scale) for network in networks],
@@ -313,7 +313,7 @@ def _fingerprint(wanted: Draft, request: RunRequest, networks: Sequence[Network]
     if network.style is not None:
         settings["style"] = [network.style.identity, network.style.kind, network.style.strength, bool(request.lut)]
     if not wanted.info.counted:
-        settings["video"] = asdict(picture.video)
+        settings["video"] = {name: value for name, value in asdict(picture.video).items() if name != "hwaccel"}
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -347,6 +347,16 @@ EncoderOpt = Annotated[
 DeinterlaceOpt = Annotated[
     bool, typer.Option("--no-deinterlace", help="Refuse interlaced videos.", rich_help_panel=_VIDEO)
 ]
+HwaccelOpt = Annotated[
+    str,
+    typer.Option(
+        "--hwaccel",
+        metavar="NAME",
+        help="Who decodes: cuda, qsv, amf, d3d11va, videotoolbox, vaapi; none is the processor; auto a card that gives "
+        "the same frames.",
+        rich_help_panel=_VIDEO,
+    ),
+]
 StartOpt = Annotated[
     str | None,
     typer.Option("--start", metavar="TIME", help="Begin there: seconds, or 1:30.", rich_help_panel=_VIDEO),

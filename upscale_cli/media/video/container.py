@@ -10,6 +10,7 @@ from pathlib import Path
 
 import av
 import av.logging
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.error import FFmpegError, InvalidDataError
 from av.sidedata.sidedata import Type as SideDataType
@@ -99,12 +100,14 @@ def probe(path: Path, *, max_pixels: int) -> VideoInfo:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[InputContainer]:
-    """The container. Raises InputError for what is none."""
+def opened(path: Path, card: HWAccel | None = None) -> Iterator[InputContainer]:
+    """The container. Raises InputError for what is none; with a card to decode it what av does, which knows why."""
     options = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
     try:
-        container = av.open(f"file:{path}", metadata_errors="replace", container_options=options)
+        container = av.open(f"file:{path}", metadata_errors="replace", container_options=options, hwaccel=card)
     except (FFmpegError, OSError) as error:
+        if card:
+            raise
         raise InputError(f"{shown(path)}: {_why(path, error)}") from error
     with container:
         yield container

@@ -1,4 +1,4 @@
-"""Encoders in graphics cards (NVENC, Quick Sync, AMF): which of them work on this machine. Chooses no settings."""
+"""Graphics cards (NVENC, Quick Sync, AMF): which are there, and which encode on this machine. Chooses no settings."""
 
 import functools
 import sys
@@ -17,7 +17,7 @@ FAMILIES = ("nvenc", "qsv", "amf")
 """In the order in which they are tried."""
 _VENDORS = {"nvenc": "0x10de", "qsv": "0x8086", "amf": "0x1002"}
 _SIDE_PX = 256  # smaller ones are refused by some
-_LIBRARY_ERRORS = (FFmpegError, OSError, ValueError)
+LIBRARY_ERRORS = (FFmpegError, OSError, ValueError)
 
 
 Options = tuple[tuple[str, str], ...]
@@ -51,13 +51,18 @@ def present(family: str) -> bool:
 @functools.cache
 def fault(encoder: str, pix_fmt: str, options: Options) -> str:
     """Why it does not work here, found by encoding one small frame; empty where it does. Asked once a process."""
+    return heard(lambda: _encode_one(encoder, pix_fmt, options), LIBRARY_ERRORS)
+
+
+def heard(attempt: Callable[[], None], errors: tuple[type[Exception], ...]) -> str:
+    """Why an attempt fails, in the words of FFmpeg where it says more than the error; empty where it does not."""
     before = av.logging.get_level()
     av.logging.set_level(av.logging.ERROR)
     try:
         with av.logging.Capture() as told:
             try:
-                _encode_one(encoder, pix_fmt, options)
-            except _LIBRARY_ERRORS as error:
+                attempt()
+            except errors as error:
                 said = next((text for _, _, text in told), "") or getattr(error, "strerror", None) or str(error)
                 return said.strip().rstrip(".")
     finally:

@@ -13,6 +13,8 @@ _CLOCK = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d+)?)", re.ASCII)
 CODECS = ("auto", "h264", "hevc", "av1", "ffv1", "prores")
 CARD_CODECS = tuple(f"{codec}_{card}" for codec in ("h264", "hevc", "av1") for card in ("nvenc", "qsv", "amf"))
 
+HWACCELS = ("auto", "none", "cuda", "qsv", "amf", "d3d11va", "videotoolbox", "vaapi")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoOptions:
@@ -30,6 +32,8 @@ class VideoOptions:
     """`key=value`, for the encoder itself."""
     deinterlace: bool = True
     """False refuses interlaced videos."""
+    hwaccel: str = "auto"
+    """One of HWACCELS: who decodes. No frame depends on it."""
     part_frames: int | None = None
     """Frames of a part, the most that a kill costs; None is chosen by their size."""
     start: float = 0.0
@@ -87,6 +91,8 @@ class VideoOptions:
         if self.codec not in CODECS + CARD_CODECS:
             known, cards = ", ".join(CODECS), ", ".join(CARD_CODECS)
             raise UsageError(f"--codec {self.codec} is not known. Choose {known}, or a graphics card's: {cards}.")
+        if self.hwaccel not in HWACCELS:
+            raise UsageError(f"--hwaccel {self.hwaccel} is not known. Choose {', '.join(HWACCELS)}.")
         if self.start < 0 or (self.end is not None and self.end <= self.start):
             raise UsageError(
                 f"--start {self.start:g} --end {self.end} is no part of a film. Let it end after it starts."

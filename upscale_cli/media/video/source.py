@@ -25,6 +25,7 @@ from upscale_cli.media.metadata import Metadata
 from upscale_cli.media.paths import shown
 from upscale_cli.media.video.color import scaling
 from upscale_cli.media.video.container import opened, probe
+from upscale_cli.media.video.decoder import CardError, chosen
 from upscale_cli.media.video.filters import EXACT, Chain
 from upscale_cli.media.video.options import VideoOptions
 
@@ -44,7 +45,8 @@ class VideoSource:
     def __init__(self, path: Path, options: VideoOptions, *, max_pixels: int, reached: Reached = AFRESH) -> None:
         """The frames that are `reached` are not given. Raises InputError."""
         info = probe(path, max_pixels=max_pixels)
-        self.info = replace(info, frames=info.frames_of(options))
+        self._card, lines = chosen(info, options.hwaccel)
+        self.info = replace(info, frames=info.frames_of(options), notes=info.notes + lines)
         self.notes = list(self.info.notes)
         self.missing = ""
         self.path = path
@@ -71,10 +73,23 @@ class VideoSource:
 
     def frames(self) -> Iterator[Frame]:
         """Every frame in the order of its time, 8 or 16 bits by what the video has."""
-        frames = self._after(self._reached.mark) if self._reached.mark else None
-        if frames is None:
-            frames = itertools.islice(self._walk(), self._reached.frames, None)
-        yield from frames
+        reached, line = self._reached, ""
+        try:
+            for frame in self._beyond(reached):
+                reached = Reached(reached.frames + 1, frame.mark)
+                yield frame
+        except CardError as error:
+            assert self._card is not None
+            line = f"{self._card.name} failed in the middle ({error}): decoded by the processor from there on"
+        if line:
+            self._card = None
+            self._rewind()
+            yield from self._beyond(reached)
+            self._note(line)  # only now: until then nothing of the film was odd
+
+    def _beyond(self, reached: Reached) -> Iterator[Frame]:
+        frames = self._after(reached.mark) if reached.mark else None
+        return itertools.islice(self._walk(), reached.frames, None) if frames is None else frames
 
     def _after(self, mark: tuple[int, ...]) -> Iterator[Frame] | None:
         """The frames behind the marked one, decoded from the keyframe before it.
@@ -93,10 +108,11 @@ class VideoSource:
 
     def _walk(self, key: tuple[int, int] | None = None) -> Iterator[Frame]:
         """The frames from the first of the window on, or from a keyframe: its time, and how many packets precede it."""
-        container = self._held.enter_context(opened(self.path))
+        container = self._held.enter_context(self._card.opened(self.path) if self._card else opened(self.path))
         stream = container.streams[self.info.stream]
         assert isinstance(stream, VideoStream)
-        stream.thread_type = ThreadType.AUTO
+        if not self._card:
+            stream.thread_type = ThreadType.AUTO
         last, end = None, 0
         begin, until = self._window or (None, None)
         if key is not None:
@@ -163,7 +179,7 @@ class VideoSource:
             if packet is not None and packet.is_keyframe and packet.pts is not None:
                 self._keys.append((packet.pts, self._packets))
             try:
-                pictures = stream.decode(packet)
+                pictures = self._card.decode(stream, packet) if self._card else stream.decode(packet)
             except (FFmpegError, OSError):
                 self._faults += 1
                 pictures = []
