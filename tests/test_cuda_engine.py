@@ -132,6 +132,18 @@ def test_pictures_stay_until_as_many_more_are_submitted(spices: np.ndarray, card
         np.testing.assert_array_equal(first, expected[0])
 
 
+@pytest.mark.parametrize("tile_px", [0, 40])
+def test_frames_of_a_film_share_batches_and_memory(tile_px: int, spices: np.ndarray, card: SlowCard) -> None:
+    frames = [Frame(np.ascontiguousarray(spices[4 * n : 4 * n + 48, 100:164])) for n in range(8)]
+    upscaler = Upscaler([engine_on(card)], tile_px=tile_px, batch=3)
+    alone = Upscaler([open_engine(SMALL, device="cpu", precision="fp32", backend="torch")], tile_px=tile_px)
+    for index, frame in enumerate(frames):
+        coming = frames[index + 1 : index + 1 + upscaler.ahead(frame, 96, 128)]
+        made = np.concatenate([strip.color for strip in upscaler.strips(frame, 96, 128, coming=coming)])
+        assert np.abs(made.astype(int) - alone.enlarge(frame, 96, 128).color).max() <= 1
+    assert card.captured == ([torch.Size((3, 3, 40, 40))] if tile_px else []), "most batches are of one shape"
+
+
 def test_shapes_may_change_between_submissions(spices: np.ndarray, card: SlowCard) -> None:
     engine, eager = engine_on(card), open_engine(SMALL, device="cpu", precision="fp32", backend="torch")
     tiles = [tile for side in (16, 40, 24) for tile in tiles_of(spices, 4, side=side)]

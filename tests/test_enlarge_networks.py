@@ -79,3 +79,15 @@ def test_a_network_that_keeps_the_size_is_run(spices: npt.NDArray[np.uint8]) -> 
     np.testing.assert_array_equal(smaller, shrunk)
     half = Upscaler([Negative(1)], strength=0.5).enlarge_rgb8(spices)
     assert np.abs(half.astype(int) - 127.5).max() <= 0.5
+
+
+def test_what_the_first_of_two_networks_remarks_as_it_runs_is_told(spices: npt.NDArray[np.uint8]) -> None:
+    def before(_: npt.NDArray[np.float32]) -> None:
+        first.remark = "graphs are off"
+
+    first = NearestEngine(before=before)
+    upscaler = Upscaler([first, NearestEngine()])
+    upscaler.enlarge_rgb8(spices[:40, :40])
+    assert upscaler.effort.remarks == ("graphs are off",)
+    upscaler.enlarge_rgb8(spices[:40, :40])
+    assert upscaler.effort.remarks == ()

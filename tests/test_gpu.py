@@ -15,6 +15,7 @@ from upscale_cli.engines import open_engine
 from upscale_cli.engines.cuda import EAGER_RUNS, CudaEngine
 from upscale_cli.engines.eager import EagerEngine
 from upscale_cli.errors import NonFiniteOutputError, OutOfMemoryError
+from upscale_cli.media.frame import Frame
 from upscale_cli.metrics.fidelity import psnr
 from upscale_cli.model import load_model
 from upscale_cli.pipeline import Upscaler
@@ -73,6 +74,25 @@ def test_tiles_shrink_until_they_fit(spices: np.ndarray) -> None:
     assert upscaler.effort.tile_px < 640
     small = Upscaler([open_engine("edsr-x4", device="cuda", precision="fp32")], tile_px=128).enlarge_rgb8(spices)
     assert (np.abs(tiled.astype(int) - small.astype(int)) <= 1).mean() >= 0.999
+
+
+@pytest.mark.parametrize("tile_px", [0, 64])
+def test_frames_that_go_together_are_those_that_go_alone(tile_px: int, spices: np.ndarray) -> None:
+    frames = [Frame(np.ascontiguousarray(spices[4 * n : 4 * n + 96, 200:328])) for n in range(9)]
+    upscaler = Upscaler([open_engine("improved-x4", device="cuda")], tile_px=tile_px)
+
+    def made(most: int) -> list[np.ndarray]:
+        upscaler.begin(None)
+        found = []
+        for index, frame in enumerate(frames):
+            strips = upscaler.strips(frame, 384, 512, coming=frames[index + 1 : index + 1 + most])
+            found.append(np.concatenate([strip.color for strip in strips]))
+        return found
+
+    together, again, alone = made(8), made(8), made(0)
+    for first, second, third in zip(together, again, alone, strict=True):
+        np.testing.assert_array_equal(first, second)
+        assert psnr(first, third) > 55
 
 
 def cuda_engine(row: str, precision: str) -> CudaEngine:
