@@ -29,7 +29,7 @@ Floats = npt.NDArray[np.float32]
 _SRGB_XYZ = np.array(  # columns red, green and blue, adapted to D50 by Bradford
     [[0.4360747, 0.3850649, 0.1430804], [0.2225045, 0.7168786, 0.0606169], [0.0139322, 0.0971045, 0.7141733]]
 )
-_LIGHT_KNEE, _KNEE = 0.0031308, 0.04045
+_LIGHT_KNEE, _KNEE = np.array([[0.0031308], [0.04045]], np.float32)
 _SAME = 1 / 255
 """A space whose colours are those of sRGB within this is sRGB: profiles of it differ in how they round."""
 _STEPS = 1 << 20  # of the root of light, by which 16-bit numbers are found within one
@@ -115,21 +115,29 @@ def _times(colors: Floats, matrix: Floats) -> Floats:
 
 
 def encoded(light: Floats) -> Floats:
-    """Light as the values of sRGB, beyond [0, 1] too."""
+    """Light as the values of sRGB, beyond [0, 1] too; black is 0."""
     size = np.abs(light)
-    # Each piece stands still where the other one counts, which is faster than to choose.
-    made = np.float32(1.055) * cv2.pow(np.maximum(size, np.float32(_LIGHT_KNEE)), 1 / 2.4).reshape(light.shape)
-    made += np.float32(12.92) * np.minimum(size, np.float32(_LIGHT_KNEE)) - np.float32(0.055 + 12.92 * _LIGHT_KNEE)
+    # The straight piece and what the curve adds behind the knee: nothing has to be chosen, which is faster.
+    made = _root(np.maximum(size, _LIGHT_KNEE)) - _root(_LIGHT_KNEE)
+    made += np.minimum(size, _LIGHT_KNEE) * np.float32(12.92)
     return np.copysign(made, light)
 
 
 def decoded(values: Floats) -> Floats:
     """The way back."""
     size = np.abs(values)
-    root = (np.maximum(size, np.float32(_KNEE)) + np.float32(0.055)) * np.float32(1 / 1.055)
-    light = cv2.pow(root, 2.4).reshape(values.shape)
-    light += (np.minimum(size, np.float32(_KNEE)) - np.float32(_KNEE)) * np.float32(1 / 12.92)
+    light = _power(np.maximum(size, _KNEE)) - _power(_KNEE)
+    light += np.minimum(size, _KNEE) * np.float32(1 / 12.92)
     return np.copysign(light, values)
+
+
+def _root(light: Floats) -> Floats:
+    return cast(Floats, cv2.pow(light, 1 / 2.4)).reshape(light.shape) * np.float32(1.055)
+
+
+def _power(values: Floats) -> Floats:
+    base = (values + np.float32(0.055)) * np.float32(1 / 1.055)
+    return cast(Floats, cv2.pow(base, 2.4)).reshape(values.shape)
 
 
 @functools.lru_cache(maxsize=16)
