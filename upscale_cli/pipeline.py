@@ -126,7 +126,7 @@ class _Work:
         self.error = self.error or error
 
     def result(self) -> JobResult:
-        told = filter(None, (self.meaning.note,))
+        notes = (*self.source_notes, self.meaning.note, *self.effort.notes, *self.sink_notes)
         return JobResult(
             source=self.job.source,
             target=self.job.target,
@@ -136,7 +136,7 @@ class _Work:
             precision=self.effort.precision,
             backend=self.effort.backend,
             retries=self.effort.retries,
-            notes=tuple(dict.fromkeys((*self.source_notes, *told, *self.effort.notes, *self.sink_notes))),
+            notes=tuple(dict.fromkeys(filter(None, notes))),
             error=None if self.error is None else _message(self.error),
             in_pixels=self.in_pixels,
             out_pixels=self.out_pixels,
