@@ -12,16 +12,20 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from upscale_cli.converted import Converted
 from upscale_cli.cube import Cube
 from upscale_cli.engines.compose import Softened
 from upscale_cli.engines.interface import Engine
 from upscale_cli.engines.lut import LutEngine
 from upscale_cli.errors import OutOfMemoryError, UsageError
 from upscale_cli.grade import Grade
+from upscale_cli.media.colorspace import Space
 from upscale_cli.media.frame import Canvas, Frame
 from upscale_cli.stage import Effort, Stage, Tick
 from upscale_cli.strips import Resize, Rows, bleed, mix, whole
 from upscale_cli.tiles import RAMP_PX, Depth, Pixels, Plan
+
+_Step = Stage | Grade | Converted
 
 _AHEAD = 3  # strips there are at once: in the making, waiting, and being written
 
@@ -82,8 +86,13 @@ class Upscaler:
             self._style = [stage(style if style_strength == 1 else Softened(style, style_strength))]
 
     @property
+    def styled(self) -> bool:
+        """Whether pictures are given a style, before anything else."""
+        return bool(self._style)
+
+    @property
     def cube(self) -> Cube | None:
-        """The style of the last frame as a table, its strength in it; None where the style is no table."""
+        """The style of the last frame as a table of sRGB, its strength in it; None where the style is no table."""
         grade = self._style[0] if self._style else None
         return grade.look.cube(grade.strength) if isinstance(grade, Grade) and grade.look else None
 
@@ -95,25 +104,39 @@ class Upscaler:
             stage.begin(static)
 
     def enlarge(
-        self, frame: Frame, height: int, width: int, *, depth: int | None = None, progress: Tick | None = None
+        self,
+        frame: Frame,
+        height: int,
+        width: int,
+        *,
+        depth: int | None = None,
+        space: Space | None = None,
+        progress: Tick | None = None,
     ) -> Frame:
         """The strips of `strips` as one picture."""
         canvas = Canvas(height)
         picture = None
-        for strip in self.strips(frame, height, width, depth=depth, progress=progress):
+        for strip in self.strips(frame, height, width, depth=depth, space=space, progress=progress):
             picture = canvas.add(strip)
         assert picture is not None
         return picture
 
     def strips(
-        self, frame: Frame, height: int, width: int, *, depth: int | None = None, progress: Tick | None = None
+        self,
+        frame: Frame,
+        height: int,
+        width: int,
+        *,
+        depth: int | None = None,
+        space: Space | None = None,
+        progress: Tick | None = None,
     ) -> Iterator[Frame]:
         """Network to the native scale, then an antialiased resize to `height` x `width` where that differs.
 
         The picture comes in strips from top to bottom, each of the whole width. Depth, grey and alpha stay what they
         are; 16 as `depth` makes 16 bits of 8. Colour under fully transparent pixels is replaced by that of the nearest
         visible one, so no fringe comes of it. A picture no larger than its source is resized only, unless the network
-        is one that does not enlarge.
+        is one that does not enlarge. The `space` of the frame, where it is not sRGB, is the style's concern alone.
         `progress` hears tiles done and tiles in all; those in all become more when memory runs out.
         Raises InferenceError when no usable picture comes out, OutOfMemoryError when the machine has no room for it.
         """
@@ -123,7 +146,8 @@ class Upscaler:
         try:
             color = frame.color if frame.alpha is None else bleed(frame.color, frame.alpha)
             alpha = None if frame.alpha is None else Resize(whole(frame.alpha), height, width, dtype=dtype)
-            for strip in self._color(color, height, width, dtype, progress):
+            style = [Converted(each, space) for each in self._style] if space else self._style
+            for strip in self._color(style, color, height, width, dtype, progress):
                 done += len(strip)
                 cover = None if alpha is None else alpha.take(done - len(strip), done)
                 yield replace(frame, color=strip, alpha=cover)
@@ -158,7 +182,7 @@ class Upscaler:
         pixels = tuple(len(grid) * grid.rows.side * grid.columns.side for grid in grids[len(self._style) :])
         return Cost(tiles, tile_px, most, pixels)
 
-    def _grids(self, stages: Sequence[Stage | Grade], height: int, width: int) -> list[Plan]:
+    def _grids(self, stages: Sequence[_Step], height: int, width: int) -> list[Plan]:
         """The plan of every stage for a source of this size, as far as is known now."""
         grids = []
         for stage in stages:
@@ -166,13 +190,21 @@ class Upscaler:
             height, width = height * stage.engine.scale, width * stage.engine.scale
         return grids
 
-    def _color(self, color: Pixels, height: int, width: int, dtype: Depth, progress: Tick | None) -> Iterator[Pixels]:
+    def _color(
+        self,
+        style: Sequence[_Step],
+        color: Pixels,
+        height: int,
+        width: int,
+        dtype: Depth,
+        progress: Tick | None,
+    ) -> Iterator[Pixels]:
         needless = self.scale > 1 and height <= color.shape[0] and width <= color.shape[1]
         networks = [] if needless or self.strength == 0 else self._networks
-        stages = [*self._style, *networks]
+        stages = [*style, *networks]
         if networks and self.strength < 1:
-            if self._style:
-                color = self._through(self._style, whole(color), dtype, None).take(0, len(color))
+            if style:
+                color = self._through(style, whole(color), dtype, None).take(0, len(color))
             plain, done = Resize(whole(color), height, width, dtype=dtype), 0
             for strip in self._sized(networks, color, height, width, dtype, progress):
                 done += len(strip)
@@ -187,7 +219,7 @@ class Upscaler:
 
     def _sized(
         self,
-        stages: Sequence[Stage | Grade],
+        stages: Sequence[_Step],
         color: Pixels,
         height: int,
         width: int,
@@ -198,11 +230,11 @@ class Upscaler:
         rows = self._through(stages, whole(color), dtype, progress)
         if rows.shape[:2] == (height, width) and rows.dtype == dtype:
             return rows.strips()
-        plain = not stages or stages[-1] in self._style
+        plain = not stages or stages[-1] not in self._networks
         kernel = Image.Resampling.BICUBIC if plain else Image.Resampling.LANCZOS
         return Resize(rows, height, width, dtype=dtype, kernel=kernel).strips()
 
-    def _through(self, stages: Sequence[Stage | Grade], rows: Rows, dtype: Depth, progress: Tick | None) -> Rows:
+    def _through(self, stages: Sequence[_Step], rows: Rows, dtype: Depth, progress: Tick | None) -> Rows:
         """Every stage in turn, each fed by the strips of the one before."""
         counts = [(0, len(grid)) for grid in self._grids(stages, rows.height, rows.width)]
 
