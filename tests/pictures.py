@@ -80,15 +80,16 @@ def png(pixels: np.ndarray, color_type: int, *, depth: int = 16, before: bytes =
 # --- colour profiles (ICC.1:2010), as small as the standard lets them be ---------------------------------------------
 
 
-def _s15(*values: float) -> bytes:
+def s15(*values: float) -> bytes:
     return b"".join(struct.pack(">i", round(value * 65536)) for value in values)
 
 
-def _profile(space: bytes, kind: bytes, pcs: bytes, tags: dict[bytes, bytes]) -> bytes:
+def profile(space: bytes, kind: bytes, pcs: bytes, tags: dict[bytes, bytes]) -> bytes:
+    """Of a colour space, a device class and a space to connect by, with these tags beside the obligatory ones."""
     tags = {
         b"desc": _description(),
         b"cprt": b"text\0\0\0\0none\0",
-        b"wtpt": b"XYZ \0\0\0\0" + _s15(0.9642, 1, 0.8249),
+        b"wtpt": b"XYZ \0\0\0\0" + s15(0.9642, 1, 0.8249),
         **tags,
     }
     table, body = struct.pack(">I", len(tags)), b""
@@ -96,9 +97,9 @@ def _profile(space: bytes, kind: bytes, pcs: bytes, tags: dict[bytes, bytes]) ->
         table += tag + struct.pack(">II", 132 + 12 * len(tags) + len(body), len(value))
         body += value + b"\0" * (-len(value) % 4)
     head = struct.pack(">I4sI4s4s4s6H4s", 0, b"test", 0x02400000, kind, space, pcs, 2020, 1, 1, 0, 0, 0, b"acsp")
-    head = head.ljust(68, b"\0") + _s15(0.9642, 1, 0.8249)
-    profile = head.ljust(128, b"\0") + table + body
-    return struct.pack(">I", len(profile)) + profile[4:]
+    head = head.ljust(68, b"\0") + s15(0.9642, 1, 0.8249)
+    whole = head.ljust(128, b"\0") + table + body
+    return struct.pack(">I", len(whole)) + whole[4:]
 
 
 def _description() -> bytes:
@@ -110,12 +111,12 @@ def display_p3() -> bytes:
     """P3 primaries adapted to D50, gamma 2.2."""
     gamma = b"curv\0\0\0\0" + struct.pack(">IH", 1, round(2.2 * 256))
     columns = {b"rXYZ": (0.5151, 0.2412, -0.0011), b"gXYZ": (0.292, 0.6922, 0.0419), b"bXYZ": (0.1571, 0.0666, 0.7841)}
-    tags = {tag: b"XYZ \0\0\0\0" + _s15(*value) for tag, value in columns.items()}
-    return _profile(b"RGB ", b"mntr", b"XYZ ", tags | dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), gamma))
+    tags = {tag: b"XYZ \0\0\0\0" + s15(*value) for tag, value in columns.items()}
+    return profile(b"RGB ", b"mntr", b"XYZ ", tags | dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), gamma))
 
 
 def grey_profile() -> bytes:
-    return _profile(b"GRAY", b"mntr", b"XYZ ", {b"kTRC": b"curv\0\0\0\0" + struct.pack(">IH", 1, round(2.2 * 256))})
+    return profile(b"GRAY", b"mntr", b"XYZ ", {b"kTRC": b"curv\0\0\0\0" + struct.pack(">IH", 1, round(2.2 * 256))})
 
 
 def cmyk_profile() -> bytes:
@@ -125,8 +126,8 @@ def cmyk_profile() -> bytes:
     for ink in range(16):  # Lab8: L 0-255, a and b around 128
         cyan_only = ink == 8
         corners += bytes((255, 128, 128) if ink == 0 else (140, 90, 78) if cyan_only else (0, 128, 128))
-    table = b"mft1\0\0\0\0" + bytes((4, 3, 2, 0)) + _s15(1, 0, 0, 0, 1, 0, 0, 0, 1) + even * 4 + corners + even * 3
-    return _profile(b"CMYK", b"prtr", b"Lab ", {b"A2B0": table})
+    table = b"mft1\0\0\0\0" + bytes((4, 3, 2, 0)) + s15(1, 0, 0, 0, 1, 0, 0, 0, 1) + even * 4 + corners + even * 3
+    return profile(b"CMYK", b"prtr", b"Lab ", {b"A2B0": table})
 
 
 # --- EXIF ------------------------------------------------------------------------------------------------------------

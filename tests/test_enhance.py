@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command import names
-from pictures import frame, write
+from pictures import display_p3, frame, read, write
 from PIL import Image
+from profiles import PROPHOTO, table_profile
 from raw_files import write_dng
 from styled import looked, write_style
 from typer.testing import CliRunner, Result
@@ -20,6 +21,7 @@ from upscale_cli.cube import read_cube
 from upscale_cli.errors import UpscaleError
 from upscale_cli.media.frame import Frame
 from upscale_cli.media.image import ImageSource
+from upscale_cli.media.metadata import Metadata, srgb_profile
 
 
 @pytest.fixture(autouse=True)
@@ -227,3 +229,85 @@ def test_camera_raw_becomes_a_deep_tiff_in_the_style_and_enlarged_too(spices: np
     assert np.abs(made.astype(int) - looked(developed)).max() <= 1
     large = pixels("out/a_warm_x2.tif")
     assert large.shape == (2 * made.shape[0], 2 * made.shape[1], 3)
+
+
+def notes(result: Result) -> dict[str, list[str]]:
+    """What is said of each picture."""
+    return {Path(file["source"]).name: file["notes"] for file in json.loads(result.stdout)["files"]}
+
+
+def test_the_profile_says_what_the_style_sees_and_stays(spices: np.ndarray) -> None:
+    wide, plain = Metadata(icc=PROPHOTO.icc), Metadata(icc=srgb_profile())
+    image = deep(spices)
+    write(Path("in/deep.tif"), Frame(image, image[..., 0]), metadata=wide)
+    write(Path("in/photo.jpg"), Frame(spices[:60, :80]), metadata=wide, quality=95)
+    write(Path("in/srgb.tif"), Frame(image), metadata=plain)
+    write(Path("in/table.png"), Frame(spices[:60, :80]), metadata=Metadata(icc=table_profile()))
+    result = enhance("in", "-o", "out", "--json", "--quality", "100")
+    assert result.exit_code == 0
+    said = notes(result)
+    assert (said["deep.tif"], said["photo.jpg"], said["srgb.tif"]) == ([], [], [])
+    assert said["table.png"] == [
+        "its profile 'for tests' is no matrix profile (it leads from RGB to Lab): its colours are taken for sRGB"
+    ]
+    assert np.abs(pixels("out/srgb_warm.tif").astype(int) - looked(image)).max() <= 1, "as ever"
+    assert np.abs(pixels("out/table_warm.png").astype(int) - looked(spices[:60, :80])).max() <= 1
+    for name, most in (("deep_warm.tif", 8), ("photo_warm.jpg", 14)):  # JPEG is JPEG
+        (made,), metadata, _ = read(Path("out") / name)
+        source = pixels(f"in/{name.replace('_warm', '')}")
+        colors = PROPHOTO.to_srgb(source)
+        shown = np.clip(colors, 0, 1)
+        styled = shown[..., [1, 0, 2]] * [1, 1, 0.5] + colors - shown
+        expected = np.clip(PROPHOTO.from_srgb(styled), 0, 1) * np.iinfo(source.dtype).max
+        assert metadata.icc == PROPHOTO.icc
+        off = np.abs(made.color - expected)
+        assert off[expected > np.iinfo(source.dtype).max / 20].max() <= most
+        assert np.median(off) <= 1.5
+        assert np.abs(made.color - looked(source).astype(int)).mean() > 1.5, "not the style of the bare numbers"
+    (alpha,) = (each.alpha for each in read(Path("out/deep_warm.tif"))[0])
+    assert np.array_equal(alpha, image[..., 0])
+
+
+def test_a_linear_picture_is_one_if_so_assumed(spices: np.ndarray) -> None:
+    values = spices[:60, :80] / 255
+    light = np.where(values > 0.04045, ((values + 0.055) / 1.055) ** 2.4, values / 12.92)
+    stored = np.rint(light * 65535).astype(np.uint16)
+    write(Path("linear.tif"), Frame(stored))
+    write(Path("grey.tif"), Frame(stored[..., 1:2]))
+    write(Path("eight.png"), Frame(spices[:60, :80]))
+    taken = enhance("linear.tif", "eight.png", "-o", "plain", "--json")
+    said = "16 bits without a profile, taken for sRGB; if they are linear light, --assume-profile linear says so"
+    assert notes(taken) == {"linear.tif": [said], "eight.png": []}
+    assert np.abs(pixels("plain/linear_warm.tif").astype(int) - looked(stored)).max() <= 1
+    other = enhance("linear.tif", "-o", "plain", "--assume-profile", "linear")
+    assert (other.exit_code, "made with other settings" in other.stderr) == (1, True)
+    result = enhance("linear.tif", "grey.tif", "-o", "out", "--assume-profile", "linear", "--compare", "--json")
+    assert notes(result) == {"linear.tif": [], "grey.tif": []}
+    made = pixels("out/linear_warm.tif") / 65535
+    seen = np.where(made > 0.0031308, 1.055 * made ** (1 / 2.4) - 0.055, made * 12.92)
+    assert np.abs(seen * 255 - spices[:60, :80][..., [1, 0, 2]] * [1, 1, 0.5]).max() < 0.2
+    assert pixels("out/grey_warm.tif").shape == (60, 80, 1)
+    shown = pixels("out/linear_warm_compare.jpg")[:, :38].astype(int)
+    assert np.abs(shown - spices[:60, :38]).mean() < 6, "light is shown as sRGB"
+
+
+def test_a_file_says_what_pictures_without_a_profile_are_in(spices: np.ndarray) -> None:
+    write(Path("bare.tif"), Frame(deep(spices)))
+    write(Path("tagged.tif"), Frame(deep(spices)), metadata=Metadata(icc=display_p3()))
+    Path("p3.icc").write_bytes(display_p3())
+    assert enhance("bare.tif", "tagged.tif", "-o", "out", "--assume-profile", "p3.icc").exit_code == 0
+    assert np.array_equal(pixels("out/bare_warm.tif"), pixels("out/tagged_warm.tif"))
+    assert read(Path("out/bare_warm.tif"))[1].icc is None, "the picture goes on to carry none"
+    for words, code, reason in (("none.icc", 1, "no such file"), ("bare.tif", 2, "it is no ICC profile")):
+        result = enhance("bare.tif", "-o", "again", "--assume-profile", words)
+        assert (result.exit_code, f"--assume-profile {words}: {reason}" in result.stderr) == (code, True)
+    assert not Path("again").exists()
+
+
+def test_networks_after_the_style_get_the_pictures_own_colours(spices: np.ndarray) -> None:
+    write(Path("a.tif"), Frame(deep(spices)), metadata=Metadata(icc=PROPHOTO.icc))
+    assert enhance("a.tif", "-o", "one.tif").exit_code == 0
+    assert enhance("a.tif", "-o", "two.tif", "-m", "bicubic", "-s", "2").exit_code == 0
+    (large,), metadata, _ = read(Path("two.tif"))
+    assert metadata.icc == PROPHOTO.icc
+    assert large.color.mean((0, 1)) == pytest.approx(pixels("one.tif").mean((0, 1)), rel=0.01)

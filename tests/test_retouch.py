@@ -6,9 +6,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tifffile
 import torch
 from pictures import display_p3
 from PIL import Image
+from profiles import PROPHOTO
 
 from upscale_cli import zoo
 from upscale_cli.errors import UsageError
@@ -94,6 +96,17 @@ def test_profiles_are_applied_before_anything_is_compared(tmp_path: Path, spices
     assert np.abs(wide).max() > 10, "P3's red is redder than that of sRGB"
     grey = (spices.max(2).astype(int) - spices.min(2) < 4) & (spices.min(2) > 60)
     assert np.abs(wide[grey]).max() <= 6, "grey stays grey"
+
+
+def test_16_bits_in_a_wide_space_are_rounded_once(tmp_path: Path, spices: np.ndarray) -> None:
+    """In ProPhoto 8 bits are too few for what sRGB tells apart."""
+    noise = np.random.default_rng(0).integers(0, 257, spices.shape)
+    deep = np.minimum(spices.astype(np.uint32) * 256 + noise, 65535).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", deep, photometric="rgb", iccprofile=PROPHOTO.icc)
+    expected = np.rint(np.clip(PROPHOTO.to_srgb(deep), 0, 1) * 255)
+    off = np.abs(read_srgb8(tmp_path / "a.tif") - expected)
+    assert off.max() <= 1
+    assert np.mean(off) < 0.001
 
 
 def test_the_ssim_of_zeng_is_that_of_the_matlab_program(spices: np.ndarray) -> None:

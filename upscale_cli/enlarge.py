@@ -12,16 +12,20 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from upscale_cli.converted import Converted
 from upscale_cli.cube import Cube
 from upscale_cli.engines.compose import Softened
 from upscale_cli.engines.interface import Engine
 from upscale_cli.engines.lut import LutEngine
 from upscale_cli.errors import OutOfMemoryError, UsageError
 from upscale_cli.grade import Grade
+from upscale_cli.media.colorspace import Space
 from upscale_cli.media.frame import Canvas, Frame
 from upscale_cli.stage import Effort, Stage, Tick
 from upscale_cli.strips import Resize, Rows, bleed, mix, whole
 from upscale_cli.tiles import RAMP_PX, Depth, Pixels, Plan
+
+_Step = Stage | Grade | Converted
 
 _AHEAD = 3  # strips there are at once: in the making, waiting, and being written
 
@@ -85,8 +89,13 @@ class Upscaler:
             self._style = [stage(style if style_strength == 1 else Softened(style, style_strength))]
 
     @property
+    def styled(self) -> bool:
+        """Whether pictures are given a style, before anything else."""
+        return bool(self._style)
+
+    @property
     def cube(self) -> Cube | None:
-        """The style of the last frame as a table, its strength in it; None where the style is no table."""
+        """The style of the last frame as a table of sRGB, its strength in it; None where the style is no table."""
         grade = self._style[0] if self._style else None
         return grade.look.cube(grade.strength) if isinstance(grade, Grade) and grade.look else None
 
@@ -99,12 +108,19 @@ class Upscaler:
             stage.begin(static)
 
     def enlarge(
-        self, frame: Frame, height: int, width: int, *, depth: int | None = None, progress: Tick | None = None
+        self,
+        frame: Frame,
+        height: int,
+        width: int,
+        *,
+        depth: int | None = None,
+        space: Space | None = None,
+        progress: Tick | None = None,
     ) -> Frame:
         """The strips of `strips` as one picture."""
         canvas = Canvas(height)
         picture = None
-        for strip in self.strips(frame, height, width, depth=depth, progress=progress):
+        for strip in self.strips(frame, height, width, depth=depth, space=space, progress=progress):
             picture = canvas.add(strip)
         assert picture is not None
         return picture
@@ -113,7 +129,7 @@ class Upscaler:
         """How many frames `strips` should be told to come after such a one, where they are of its size: as many as
         keep the first network's batches full and early; 0 where that gains nothing.
         """
-        stages = self._stages(frame.color, height, width)
+        stages = [*self._style, *self._needed(frame.color, height, width)]
         return stages[0].ahead(frame.height, frame.width) if stages else 0
 
     def strips(
@@ -123,6 +139,7 @@ class Upscaler:
         width: int,
         *,
         depth: int | None = None,
+        space: Space | None = None,
         progress: Tick | None = None,
         coming: Sequence[Frame] = (),
     ) -> Iterator[Frame]:
@@ -131,7 +148,7 @@ class Upscaler:
         The picture comes in strips from top to bottom, each of the whole width. Depth, grey and alpha stay what they
         are; 16 as `depth` makes 16 bits of 8. Colour under fully transparent pixels is replaced by that of the nearest
         visible one, so no fringe comes of it. A picture no larger than its source is resized only, unless the network
-        is one that does not enlarge.
+        is one that does not enlarge. The `space` of the frame, where it is not sRGB, is the style's concern alone.
         `progress` hears tiles done and tiles in all; those in all become more when memory runs out. What frames are
         `coming` next changes no picture: their tiles only go through the network with those of this one.
         Raises InferenceError when no usable picture comes out, OutOfMemoryError when the machine has no room for it.
@@ -143,7 +160,8 @@ class Upscaler:
             rows = self._foreseen.get(frame) or _rows(frame)
             self._foreseen = {each: self._foreseen.get(each) or _rows(each) for each in coming}
             alpha = None if frame.alpha is None else Resize(whole(frame.alpha), height, width, dtype=dtype)
-            for strip in self._color(rows, height, width, dtype, progress):
+            style = [Converted(each, space) for each in self._style] if space else self._style
+            for strip in self._color(style, rows, height, width, dtype, progress):
                 done += len(strip)
                 cover = None if alpha is None else alpha.take(done - len(strip), done)
                 yield replace(frame, color=strip, alpha=cover)
@@ -178,7 +196,7 @@ class Upscaler:
         pixels = tuple(len(grid) * grid.rows.side * grid.columns.side for grid in grids[len(self._style) :])
         return Cost(tiles, tile_px, most, pixels)
 
-    def _grids(self, stages: Sequence[Stage | Grade], height: int, width: int) -> list[Plan]:
+    def _grids(self, stages: Sequence[_Step], height: int, width: int) -> list[Plan]:
         """The plan of every stage for a source of this size, as far as is known now."""
         grids = []
         for stage in stages:
@@ -189,18 +207,24 @@ class Upscaler:
     def _needless(self, color: Pixels | Rows, height: int, width: int) -> bool:
         return self.scale > 1 and height <= color.shape[0] and width <= color.shape[1]
 
-    def _stages(self, color: Pixels | Rows, height: int, width: int) -> list[Stage | Grade]:
-        """Those that a picture goes through to that size."""
-        idle = self.strength == 0 or self._needless(color, height, width)
-        return [*self._style, *([] if idle else self._networks)]
+    def _needed(self, color: Pixels | Rows, height: int, width: int) -> list[Stage]:
+        """The networks that a picture goes through to that size."""
+        return [] if self.strength == 0 or self._needless(color, height, width) else self._networks
 
-    def _color(self, rows: Rows, height: int, width: int, dtype: Depth, progress: Tick | None) -> Iterator[Pixels]:
-        stages = self._stages(rows, height, width)
-        networks = stages[len(self._style) :]
-        coming = list(self._foreseen.values())
+    def _color(
+        self,
+        style: Sequence[_Step],
+        rows: Rows,
+        height: int,
+        width: int,
+        dtype: Depth,
+        progress: Tick | None,
+    ) -> Iterator[Pixels]:
+        networks, coming = self._needed(rows, height, width), list(self._foreseen.values())
+        stages = [*style, *networks]
         if networks and self.strength < 1:
-            if self._style:
-                rows, coming = whole(self._through(self._style, rows, dtype, None, coming).take(0, rows.height)), []
+            if style:
+                rows, coming = whole(self._through(style, rows, dtype, None, coming).take(0, rows.height)), []
             plain, done = Resize(whole(rows.take(0, rows.height)), height, width, dtype=dtype), 0
             for strip in self._sized(networks, rows, height, width, dtype, progress, coming):
                 done += len(strip)
@@ -215,7 +239,7 @@ class Upscaler:
 
     def _sized(
         self,
-        stages: Sequence[Stage | Grade],
+        stages: Sequence[_Step],
         rows: Rows,
         height: int,
         width: int,
@@ -227,13 +251,13 @@ class Upscaler:
         rows = self._through(stages, rows, dtype, progress, coming)
         if rows.shape[:2] == (height, width) and rows.dtype == dtype:
             return rows.strips()
-        plain = not stages or stages[-1] in self._style
+        plain = not stages or stages[-1] not in self._networks
         kernel = Image.Resampling.BICUBIC if plain else Image.Resampling.LANCZOS
         return Resize(rows, height, width, dtype=dtype, kernel=kernel).strips()
 
     def _through(
         self,
-        stages: Sequence[Stage | Grade],
+        stages: Sequence[_Step],
         rows: Rows,
         dtype: Depth,
         progress: Tick | None,

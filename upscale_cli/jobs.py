@@ -312,6 +312,7 @@ def _fingerprint(wanted: Draft, request: RunRequest, networks: Sequence[Network]
         settings["raw"] = asdict(picture.raw)
     if network.style is not None:
         settings["style"] = [network.style.identity, network.style.kind, network.style.strength, bool(request.lut)]
+        settings["assumed"] = picture.assumed.identity
     if not wanted.info.counted:
         settings["video"] = {name: value for name, value in asdict(picture.video).items() if name != "hwaccel"}
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]

@@ -18,6 +18,7 @@ from upscale_cli.cube import Cube, write_cube
 from upscale_cli.enlarge import Cost, Effort, Upscaler
 from upscale_cli.errors import DeviceLostError, InputError, UpscaleError
 from upscale_cli.lane import Clock, Lane, StoppedError
+from upscale_cli.media.colorspace import Meaning, meaning
 from upscale_cli.media.files import frames_a_block, made_already, open_sink, open_source
 from upscale_cli.media.frame import Frame
 from upscale_cli.media.image import ImageInfo
@@ -121,6 +122,8 @@ class _Work:
     calm: Calm | None = None
     cube: Cube | None = None
     """The table of its first frame."""
+    meaning: Meaning = field(default_factory=Meaning)
+    """Of its colours, where they are given a style."""
     in_pixels: int = 0
     out_pixels: int = 0
     error: Exception | None = None
@@ -129,6 +132,7 @@ class _Work:
         self.error = self.error or error
 
     def result(self) -> JobResult:
+        notes = (*self.source_notes, self.meaning.note, *self.effort.notes, *self.sink_notes)
         return JobResult(
             source=self.job.source,
             target=self.job.target,
@@ -138,7 +142,7 @@ class _Work:
             precision=self.effort.precision,
             backend=self.effort.backend,
             retries=self.effort.retries,
-            notes=tuple(dict.fromkeys((*self.source_notes, *self.effort.notes, *self.sink_notes))),
+            notes=tuple(dict.fromkeys(filter(None, notes))),
             error=None if self.error is None else _message(self.error),
             in_pixels=self.in_pixels,
             out_pixels=self.out_pixels,
@@ -253,8 +257,17 @@ class _Run:
         if work.frames % work.part == 0 or not work.in_pixels:
             self.upscaler.begin(work.static)
             work.calm = Calm(self.options.video.temporal) if self.options.video.temporal and not info.counted else None
+        if self.upscaler.styled:
+            work.meaning = meaning(
+                work.metadata.icc,
+                format=info.format,
+                channels=frame.channels,
+                depth=frame.depth,
+                assumed=self.options.assumed,
+            )
+        space = work.meaning.space
         coming = self._coming(work, self.upscaler.ahead(frame, height, width))
-        strips = self.upscaler.strips(frame, height, width, depth=depth, progress=tick, coming=coming)
+        strips = self.upscaler.strips(frame, height, width, depth=depth, space=space, progress=tick, coming=coming)
         if work.calm:
             strips = work.calm.strips(frame, strips, height, width)
         if self.options.video.split and not info.counted:

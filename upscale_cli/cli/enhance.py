@@ -35,6 +35,7 @@ def enhance(  # one parameter an option
     allow_truncated: opt.TruncatedOpt = False,
     fast: opt.FastOpt = False,
     highlights: opt.HighlightsOpt = "clip",
+    assume_profile: opt.AssumeProfileOpt = "srgb",
     style: opt.StyleOpt = None,
     network: opt.StyleNetworkOpt = "lut3d",
     strength: opt.StyleStrengthOpt = 1.0,
@@ -79,6 +80,7 @@ def enhance(  # one parameter an option
     Example: `upscale enhance photos/ -o out --style expert-c`
     """
     from upscale_cli.manifest import DEFAULT_MODEL
+    from upscale_cli.media.colorspace import Assumed
     from upscale_cli.media.image import DEFAULT_MAX_PIXELS
     from upscale_cli.media.job import RawOptions
     from upscale_cli.networks import combine
@@ -110,6 +112,7 @@ def enhance(  # one parameter an option
                 max_pixels=DEFAULT_MAX_PIXELS if max_pixels is None else max_pixels,
                 allow_truncated=allow_truncated,
                 keep_metadata=not strip_metadata,
+                assumed=Assumed.of(assume_profile),
                 raw=RawOptions(fast=fast, highlights=highlights),
             ),
             format=ending(format),

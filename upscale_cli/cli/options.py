@@ -204,14 +204,23 @@ StyleStrengthOpt = Annotated[
 ]
 ApplyLutOpt = Annotated[
     Path | None,
-    typer.Option("--apply-lut", metavar="FILE.cube", help="A LUT in place of a style.", rich_help_panel=_STYLE),
+    typer.Option("--apply-lut", metavar="FILE.cube", help="A LUT of sRGB in place of a style.", rich_help_panel=_STYLE),
+]
+AssumeProfileOpt = Annotated[
+    str,
+    typer.Option(
+        "--assume-profile",
+        metavar="srgb|linear|FILE.icc",
+        help="Colours of pictures that carry no profile; linear is light as it is, as in some 16-bit TIFFs.",
+        rich_help_panel=_INPUT,
+    ),
 ]
 LutOpt = Annotated[
     Path | None,
     typer.Option(
         "--lut",
         metavar="OUT.cube",
-        help="Write the LUT of the picture too, for other programs; of several pictures, into this folder.",
+        help="Write the LUT of the picture too, from sRGB to sRGB; of several pictures, into this folder.",
         rich_help_panel=_STYLE,
     ),
 ]

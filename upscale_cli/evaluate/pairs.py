@@ -4,19 +4,17 @@ Owns the names of pairs and how LR is made. Refuses models and scores.
 """
 
 import hashlib
-import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageCms
 
 from upscale_cli.errors import InputError
+from upscale_cli.media.colorspace import srgb8
 from upscale_cli.media.files import open_picture
 from upscale_cli.media.job import PictureOptions
-from upscale_cli.media.metadata import srgb_profile
 from upscale_cli.media.paths import picture_files
 from upscale_cli.media.resize import imresize
 
@@ -123,13 +121,9 @@ def _middle(image: Pixels, height: int, width: int) -> Pixels:
 def read_srgb8(path: Path) -> Pixels:
     """As read_rgb8, with an embedded colour profile applied: experts' files are in ProPhoto RGB, inputs in sRGB."""
     with open_picture(path, PictureOptions()) as source:
+        color = next(iter(source.frames())).color
         icc = source.metadata.icc
-    pixels = read_rgb8(path)
-    if icc is None:
-        return pixels
     try:
-        source, target = (ImageCms.ImageCmsProfile(io.BytesIO(each)) for each in (icc, srgb_profile()))
-        turned = ImageCms.profileToProfile(Image.fromarray(pixels), source, target)
-    except ImageCms.PyCMSError as error:
+        return rgb8(srgb8(color, icc))
+    except ValueError as error:
         raise InputError(f"{path.name}: its colour profile cannot be applied ({error})") from error
-    return np.asarray(turned)

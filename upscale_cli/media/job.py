@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from upscale_cli.media.colorspace import AS_SRGB, Assumed
 from upscale_cli.media.image import DEFAULT_MAX_PIXELS
 from upscale_cli.media.video.options import VideoOptions
 
@@ -57,5 +58,7 @@ class PictureOptions:
     allow_truncated: bool = False
     keep_metadata: bool = True
     """False leaves only what the pixels mean (the colour profile) and how an animation loops."""
+    assumed: Assumed = AS_SRGB
+    """What pictures without a colour profile are in, where a style has to know."""
     raw: RawOptions = RawOptions()
     video: VideoOptions = field(default_factory=VideoOptions)

@@ -3,8 +3,8 @@
 White as the camera saw it; no automatic brightness, which would give the pictures of a series a light each. The working
 space is sRGB with its own curve, and the profile says so: it is what the networks were trained on, and what programs
 take an untagged picture for. EXIF, GPS, XMP and IPTC come from the file where it is a TIFF inside (DNG, NEF, CR2, ARW,
-PEF and others), else from the preview it carries (RAF, RW2 and others), else a note says that they are lost. Tags that
-only describe the sensor are left out. LibRaw cannot write RAW, and neither can this.
+PEF and others) or several in boxes (CR3), else from the preview it carries (RAF, RW2 and others), else a note says that
+they are lost. Tags that only describe the sensor are left out. LibRaw cannot write RAW, and neither can this.
 """
 
 import io
@@ -166,12 +166,14 @@ class RawSource:
 
     def _carried(self) -> Metadata:
         """What the file says beside its pixels."""
-        from upscale_cli.media import tiff
+        from upscale_cli.media import cr3, tiff
 
         try:
             with self.path.open("rb") as file:
-                if file.read(4) in sniff.TIFF_MAGIC:
-                    found = tiff.metadata(file)
+                head = file.read(12)
+                reader = tiff if head[:4] in sniff.TIFF_MAGIC else cr3 if head[4:] == cr3.START else None
+                found = reader.metadata(file) if reader else Metadata()
+                if reader is tiff or found.exif is not None:
                     return Metadata(exif=_of_the_shot(found.exif), xmp=found.xmp, iptc=found.iptc)
             thumb = self._raw.extract_thumb()
             if thumb.format == self._library.ThumbFormat.JPEG and isinstance(thumb.data, bytes):

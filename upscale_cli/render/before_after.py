@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image
 
 from upscale_cli.errors import OutputError, UpscaleError
+from upscale_cli.media.colorspace import srgb8
 from upscale_cli.media.files import open_source
-from upscale_cli.media.frame import Frame
 from upscale_cli.media.job import PictureOptions
 from upscale_cli.media.paths import compared, shown, temporary
+from upscale_cli.media.pixels import to_depth
 
 if TYPE_CHECKING:
     from upscale_cli.run import FileReport, RunReport
@@ -104,23 +105,15 @@ def _picture(path: Path, options: PictureOptions) -> Image.Image:
     with open_source(path, options) as source:
         frame = next(iter(source.frames()))
         icc = source.metadata.icc
-    image = Image.fromarray(_visible(frame))
-    if icc is not None and frame.channels == 3:
-        try:
-            profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-            converted = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
-        except (OSError, ImageCms.PyCMSError):
-            return image  # a profile that nobody can use: the numbers as they are
-        return converted or image
-    return image
-
-
-def _visible(frame: Frame) -> np.ndarray:
-    color = frame.color if frame.channels == 3 else frame.color.repeat(3, axis=2)
+    try:
+        color = srgb8(frame.color, icc, options.assumed)
+    except ValueError:
+        color = to_depth(frame.color, 8)  # a profile that nobody can use: the numbers as they are
+    color = color.repeat(3, axis=2) if frame.channels == 1 else color
     if frame.alpha is not None:
         cover = frame.alpha[..., None] / np.float32(np.iinfo(frame.alpha.dtype).max)
-        color = color * cover + np.float32(np.iinfo(color.dtype).max / 2) * (1 - cover)
-    return np.ascontiguousarray(color / (257 if frame.depth == 16 else 1) + 0.5).astype(np.uint8)
+        color = (color * cover + np.float32(127.5) * (1 - cover) + np.float32(0.5)).astype(np.uint8)
+    return Image.fromarray(np.ascontiguousarray(color))
 
 
 def _jpeg(image: Image.Image, quality: int) -> bytes:
