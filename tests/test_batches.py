@@ -33,7 +33,7 @@ class Card(NearestEngine):
     def submit(self, tiles: Tiles) -> Callable[[], Floats]:
         slot = self._slots[0]
         self._slots.rotate(-1)
-        if slot.sr is not None:
+        if slot.sr is not None and self.in_flight > 1:
             slot.sr.fill(np.nan)
         slot.lr = tiles
         self._waiting += 1
@@ -135,9 +135,11 @@ def test_frames_of_another_size_or_depth_begin_a_batch() -> None:
     assert [shape[0] for shape in engine.shapes] == [3, 2, 1]
 
 
-def test_what_was_said_to_come_and_does_not_is_forgotten() -> None:
+@pytest.mark.parametrize("static", [None, 0.0])
+def test_what_was_said_to_come_and_does_not_is_forgotten(static: float | None) -> None:
     first, second, third, fourth = frames_of(4)
-    upscaler = Upscaler([Card()], batch=4)
+    upscaler = Upscaler([Card(in_flight=2)], batch=2)
+    upscaler.begin(static)
     made = [
         upscaler.enlarge(first, 64, 96),
         *upscaler.strips(second, 64, 96, coming=[third, fourth]),

@@ -239,6 +239,8 @@ class Stage:
         batches = self._batches
         if top or batches is None or batches.engine is not engine or not batches.expects(source):
             self._check_room(grid)
+            if batches:  # what is under way belongs to pictures that did not come
+                self._drop()
             size = min(self._most(grid), len(grid) * (1 + len(alike)))
             batches = Batches(engine, grid, top=top, size=size, recall=self._recall, wide=self._wide)
             self._batches = batches

@@ -59,8 +59,8 @@ class Engine(Protocol):
     def submit(self, tiles: Tiles) -> Callable[[], Floats]:
         """Begin, and return what waits for the end and gives and raises what `infer` does; to be asked in turn.
 
-        `tiles` must stay as they are until then, and what is given stays until `in_flight` more are submitted. What
-        was not asked for, because an earlier one failed, is lost.
+        `tiles` must stay as they are until then, and what is given stays until `in_flight` more are submitted, or for
+        good where that is 1. What was not asked for, because an earlier one failed, is lost.
         """
         ...
 
