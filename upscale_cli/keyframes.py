@@ -1,0 +1,99 @@
+"""A strong network on keyframes of a film, a light one on every frame, and between what the strong one added there.
+
+A keyframe is the first frame of a scene and every N-th. What the strong network adds to the light one's picture is moved
+along with the film, and fades where the source does not match. Where every pixel stood still since, it is shown whole:
+that is the strong network's own picture. Elsewhere only a share of it is, and no more on the keyframe itself, or the film
+would flicker with them (measured in benchmarks/LOG.md). Knows no network and no file.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+
+import cv2
+import numpy as np
+
+from upscale_cli.media.frame import Frame
+from upscale_cli.motion import Motion
+from upscale_cli.strips import Rows
+from upscale_cli.trace import Added, Kept, Scene
+
+_SHARE = 0.4  # of what is added, where something moves
+_REACH_PX = 16  # from which on a change is little to what a network makes of a pixel
+_STANDS = 4  # frames without a change after which a film stands, and drawings that are shown twice or thrice do not
+
+
+class Keyframes:
+    """The frames of a film in their order, from a beginning on before which nothing is known."""
+
+    def __init__(self, every: int) -> None:
+        """`every`: 1 or more frames to the next keyframe of a scene; 1 is the strong network alone."""
+        self.key = False
+        """Whether the last frame was one."""
+        self._every = every
+        self._share = 1.0 if every == 1 else _SHARE
+        self._scene = Scene()
+        self._added: Added | None = None
+        self._settled = np.empty((0, 0), np.bool_)
+        """Where what was added is of the very pixels that are there now."""
+        self._age = self._stood = 0
+
+    def strips(
+        self, source: Frame, made: Iterable[Frame], height: int, width: int, strong: Callable[[], Iterable[Frame]]
+    ) -> Iterator[Frame]:
+        """The strips of the light network's enlargement of `source`, `height` x `width` in all, with what is added.
+
+        `strong` begins the other network's, and is called on keyframes only.
+        """
+        kept, before = self._scene.take(source.color), self._added
+        still = np.ones(source.color.shape[:2], np.bool_) if kept is None else _still(kept)
+        self.key = self._due(kept)
+        self._settled = still if self.key else self._settled & still
+        share = cv2.resize(np.where(self._settled, np.float32(1), np.float32(self._share)), (width, height))
+        best: Rows | None = None
+        added: Added | None = None
+        motion, match = Motion.none(0, 0), np.empty(0)
+        if kept is not None and not self.key:
+            motion = _held(kept.motion, still).enlarged(height, width)
+            match = cv2.resize(kept.match, (width, height))
+        top = 0
+        for strip in made:
+            dtype, rows = strip.color.dtype, (top, top + strip.height)
+            added = added or Added(height, width, strip.channels, deep=dtype == np.uint16)
+            if self.key:
+                best = best or Rows((each.color for each in strong()), (height, width, strip.channels), dtype)
+                levels = best.take(*rows) - strip.color.astype(np.float32)
+                best.let_go(rows[1])
+            else:
+                assert before is not None  # a scene begins with a keyframe
+                levels = before.moved(motion, rows) * match[slice(*rows), :, None]
+            shown = strip.color + share[slice(*rows), :, None] * added.put(rows, levels)
+            top = rows[1]
+            yield replace(strip, color=np.rint(shown).clip(0, np.iinfo(dtype).max).astype(dtype))
+        for _ in best.strips() if best else ():  # its last row is there; what it took is known when it has ended
+            pass
+        self._added = added
+
+    def _due(self, kept: Kept | None) -> bool:
+        """Whether the next frame is a keyframe. One that repeats comes out the same, so it is none, but for once where
+        a film has come to stand on what was carried there.
+        """
+        self._age += 1
+        if kept is not None and kept.same.all():
+            self._stood += 1
+            due = self._stood == _STANDS and not self._settled.all()
+        else:
+            self._stood = 0
+            due = kept is None or self._age >= self._every
+        self._age *= not due
+        return due
+
+
+def _still(kept: Kept) -> np.ndarray:
+    """H x W of bool: where nothing has changed as far as a network looks."""
+    side = 2 * _REACH_PX + 1
+    return cv2.erode(kept.same.view(np.uint8), np.ones((side, side), np.uint8)).astype(np.bool_)
+
+
+def _held(motion: Motion, still: np.ndarray) -> Motion:
+    """The motion without what flow makes up where nothing changed."""
+    return Motion(np.where(still[..., None], np.float32(0), motion.flow), motion.known | still)
