@@ -68,8 +68,10 @@ class Keyframes:
         share = cv2.resize(np.where(self._settled, np.float32(1), np.float32(self._share)), (width, height))
         motion, match = Motion.none(0, 0), np.empty(0)
         if kept is not None and not key:
-            motion = _held(kept.motion, still).enlarged(height, width)
-            match = cv2.resize(kept.match, (width, height))
+            # Flow makes something up where nothing changed, too.
+            held = Motion(np.where(still[..., None], np.float32(0), kept.motion.flow), kept.motion.known | still)
+            motion = held.enlarged(height, width)
+            match = cv2.resize(np.where(still, np.float32(1), kept.match), (width, height))
         strong = self._strong.strips(source, height, width, depth=depth) if key else iter(())
         best: Rows | None = None
         added: Added | None = None
@@ -112,8 +114,3 @@ def _still(kept: Kept) -> np.ndarray:
     """H x W of bool: where nothing has changed as far as a network looks."""
     side = 2 * _REACH_PX + 1
     return cv2.erode(kept.same.view(np.uint8), np.ones((side, side), np.uint8)).astype(np.bool_)
-
-
-def _held(motion: Motion, still: np.ndarray) -> Motion:
-    """The motion without what flow makes up where nothing changed."""
-    return Motion(np.where(still[..., None], np.float32(0), motion.flow), motion.known | still)
