@@ -258,7 +258,8 @@ def test_other_keyframes_begin_afresh_with_a_word(words: list[str]) -> None:
 
 def test_plan_start_and_result_name_both_networks() -> None:
     clip(Path("in.mkv"), pan(4), times=[512 * i for i in range(4)])
-    (planned,) = json.loads(upscale("in.mkv", *KEYS, "--dry-run", "--json").stdout)["plan"]
+    (planned,) = json.loads(upscale("in.mkv", *KEYS, "--keyframe-every", "2", "--dry-run", "--json").stdout)["plan"]
+    assert planned["forecast"]["tiles"] == 4 + 2
     assert (planned["networks"], planned["keyframe_networks"]) == (["bicubic-x2"], ["improved-x2"])
     assert "bicubic-x2, improved-x2 on keyframes" in upscale("in.mkv", *KEYS, "--dry-run").stdout
     said = upscale("in.mkv", *KEYS, "-v")

@@ -6,7 +6,7 @@ whole, and that is the strong network's own picture; so is the first of a scene.
 on the keyframe too, or the film would flicker with them (measured in benchmarks/LOG.md). Knows no file.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 import cv2
@@ -61,31 +61,25 @@ class Keyframes:
 
         `depth` is that of `made`, and raised is, as for `Upscaler.strips`.
         """
-        kept, before = self._scene.take(source.color), self._added
+        kept = self._scene.take(source.color)
         still = np.ones(source.color.shape[:2], np.bool_) if kept is None else _still(kept)
         key = self._due(kept)
         self._settled = still if key else self._settled & still
         share = cv2.resize(np.where(self._settled, np.float32(1), np.float32(self._share)), (width, height))
-        motion, match = Motion.none(0, 0), np.empty(0)
-        if kept is not None and not key:
-            # Flow makes something up where nothing changed, too.
-            held = Motion(np.where(still[..., None], np.float32(0), kept.motion.flow), kept.motion.known | still)
-            motion = held.enlarged(height, width)
-            match = cv2.resize(np.where(still, np.float32(1), kept.match), (width, height))
         strong = self._strong.strips(source, height, width, depth=depth) if key else iter(())
+        carried = None if kept is None or key else self._carried(kept, still, height, width)
         best: Rows | None = None
         added: Added | None = None
         top = 0
         for strip in made:
             dtype, rows = strip.color.dtype, (top, top + strip.height)
             added = added or Added(height, width, strip.channels, deep=dtype == np.uint16)
-            if key:
+            if carried:
+                levels = carried(rows)
+            else:
                 best = best or Rows((each.color for each in strong), (height, width, strip.channels), dtype)
                 levels = best.take(*rows) - strip.color.astype(np.float32)
                 best.let_go(rows[1])
-            else:
-                assert before is not None  # a scene begins with a keyframe
-                levels = before.moved(motion, rows) * match[slice(*rows), :, None]
             shown = strip.color + share[slice(*rows), :, None] * added.put(rows, levels)
             top = rows[1]
             yield replace(strip, color=np.rint(shown).clip(0, np.iinfo(dtype).max).astype(dtype))
@@ -94,6 +88,20 @@ class Keyframes:
         self._added = added
         self.effort = self._strong.effort if key else Effort()
         self._frames, self._keys = self._frames + 1, self._keys + bool(self.effort.tiles)
+
+    def _carried(
+        self, kept: Kept, still: np.ndarray, height: int, width: int
+    ) -> Callable[[tuple[int, int]], np.ndarray]:
+        """What gives rows of what was added, moved to where it is in a picture of this size, and faded."""
+        before = self._added
+        assert before is not None  # a scene begins with a keyframe
+        if kept.same.all():
+            return before.take
+        # Flow makes something up where nothing changed, too.
+        held = Motion(np.where(still[..., None], np.float32(0), kept.motion.flow), kept.motion.known | still)
+        motion = held.enlarged(height, width)
+        match = cv2.resize(np.where(still, np.float32(1), kept.match), (width, height))
+        return lambda rows: before.moved(motion, rows) * match[slice(*rows), :, None]
 
     def _due(self, kept: Kept | None) -> bool:
         """Whether the next frame is a keyframe. One that repeats comes out the same, so it is none, but for once where

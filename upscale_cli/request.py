@@ -161,8 +161,10 @@ class RunRequest:
         if self.frames and (self.format in CONTAINERS or (self.output and self.output.suffix[1:] in CONTAINERS)):
             raise UsageError("--frames makes pictures of a film, not another film. Leave out one of the two.")
         video = self.picture.video
-        if (self.network.keyframe_model is None) != (video.keyframe_every is None):
+        if self.network.keyframe_model is None and video.keyframe_every is not None:
             raise UsageError("--keyframe-every is for --keyframe-model. Name the model, such as improved.")
+        if self.network.keyframe_model is not None and video.keyframe_every is None:
+            raise UsageError("--keyframe-model needs to be told how often. Use --keyframe-every, such as 12.")
         if self.network.keyframe_model is not None and self.network.model is None:
             raise UsageError("--keyframe-model is for films that a lighter model enlarges. Name one with --model.")
         if self.in_place and (video.marks or video.start or video.end is not None):

@@ -66,6 +66,10 @@ class Added:
         when a frame repeats.
         """
         self._values[slice(*rows)] = levels if self._unit == 1 else np.rint(levels * self._unit)
+        return self.take(rows)
+
+    def take(self, rows: tuple[int, int]) -> np.ndarray:
+        """Rows of it."""
         return self._values[slice(*rows)] / self._unit
 
     def moved(self, motion: Motion, rows: tuple[int, int]) -> np.ndarray:
