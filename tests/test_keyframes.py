@@ -161,6 +161,11 @@ def test_between_keyframes_less_is_shown_than_the_strong_network_adds(
     assert all(0.1 < share < 0.4 for share in (shares[1], shares[2], shares[4], shares[5]))
 
 
+def test_a_film_with_keyframes_goes_on_at_whole_parts_only() -> None:
+    assert VideoOptions(keyframe_every=12).remembers
+    assert not VideoOptions().remembers
+
+
 def test_every_frame_a_keyframe_is_the_strong_network_alone(
     fakes: tuple[Upscaler, Upscaler], spices: np.ndarray
 ) -> None:
