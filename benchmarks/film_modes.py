@@ -2,12 +2,11 @@
 
     python benchmarks/film_modes.py FILM [--frames 17] [--skip 30] [--light lightweight] [--strong improved] [--every 4]
 
-The film is shrunk by 2 (antialiased bicubic) and enlarged by 2, so that the truth is known: the film itself. PSNR is on
-the RGB of all frames. Flicker is how far the change from frame to frame is from the truth's: the mean over frames and
-pixels of |(made[t] - made[t-1]) - (truth[t] - truth[t-1])| in levels of luma. `static N` is what --skip-static N does;
-`keyframes` is a mode that was tried and not built (LOG.md): the strong network on every N-th frame, of whose difference
-to the light one a share is shown there, and another share, carried along by optical flow and faded where that does not
-match, between. The last line of the output is one JSON document.
+The film is shrunk by 2 (antialiased bicubic) and enlarged by 2, so that the truth is known: the film itself. A
+photograph in place of a film stands for 8 frames, is panned over for 6 and stands for 8. PSNR is on the RGB of all
+frames. Flicker is how far the change from frame to frame is from the truth's: the mean over frames and pixels of
+|(made[t] - made[t-1]) - (truth[t] - truth[t-1])| in levels of luma. `static N` is what --skip-static N does,
+`keyframes N` what --keyframe-model STRONG --keyframe-every N does. The last line of the output is one JSON document.
 """
 
 import argparse
@@ -25,6 +24,7 @@ from machine import machine
 from PIL import Image
 
 from upscale_cli.engines import open_engine
+from upscale_cli.keyframes import Keyframes
 from upscale_cli.media.frame import Frame
 from upscale_cli.media.video.options import VideoOptions
 from upscale_cli.media.video.source import VideoSource
@@ -32,8 +32,7 @@ from upscale_cli.pipeline import Upscaler
 
 Pictures = list[np.ndarray]
 STATIC = (0.0, 2.0, 4.0, 8.0)
-SHARES = ((1.0, 1.0), (1.0, 0.0), (0.5, 0.5), (0.5, 0.0), (0.25, 0.25))
-MATCH_LEVELS = 1.5  # of luma, by which a frame may differ from the keyframe moved onto it, before little is carried
+SLIDE = (0,) * 8 + tuple(range(7, 43, 7)) + (42,) * 8  # pixels to the right, and half as many down, of each frame
 
 
 def main() -> None:
@@ -45,31 +44,26 @@ def main() -> None:
         upscaler.enlarge_rgb8(shrunk[0])  # warms up
     rows: dict[str, dict[str, object]] = {}
 
-    def measure(name: str, make: Callable[[], Pictures]) -> Pictures:
+    def measure(name: str, make: Callable[[], Pictures]) -> None:
         began = time.perf_counter()
         made = make()
         seconds = time.perf_counter() - began
         rows[name] = {"seconds": round(seconds, 2), "psnr": _psnr(made, truth), "flicker": _flicker(made, truth)}
         print(f"{name:20} {seconds:7.2f} s {rows[name]['psnr']:8} dB  flicker {rows[name]['flicker']}", flush=True)
-        return made
 
-    plain = measure(asked.light, lambda: [light.enlarge_rgb8(each) for each in shrunk])
-    best = measure(asked.strong, lambda: [strong.enlarge_rgb8(each) for each in shrunk])
+    measure(asked.light, lambda: [light.enlarge_rgb8(each) for each in shrunk])
+    measure(asked.strong, lambda: [strong.enlarge_rgb8(each) for each in shrunk])
     for level in STATIC:
         light.begin(level)
         measure(f"static {level:g}", lambda: [light.enlarge_rgb8(each) for each in shrunk])
-    for key, between in SHARES:
-        measure(
-            f"keyframes {key:g} {between:g}",
-            lambda shares=(key, between): list(_keyframes(shrunk, plain, best, asked.every, shares)),
-        )
+    for every in asked.every:
+        measure(f"keyframes {every}", lambda every=every: list(_keyed(shrunk, light, strong, every)))
     found = {
         "date": date.today().isoformat(),
         "machine": machine(torch.device("cpu"), ("torch", "openvino", "opencv-python")),
         "film": asked.film.name,
         "frames": len(truth),
         "size": truth[0].shape[1::-1],
-        "every": asked.every,
         "modes": rows,
     }
     print(json.dumps(found))
@@ -82,12 +76,17 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--skip", type=int, default=30)
     parser.add_argument("--light", default="lightweight")
     parser.add_argument("--strong", default="improved")
-    parser.add_argument("--every", type=int, default=4)
+    parser.add_argument("--every", type=int, nargs="+", default=[4, 12])
     return parser.parse_args()
 
 
 def _truth(asked: argparse.Namespace) -> Pictures:
     """Frames cut to even sides."""
+    if asked.film.suffix in (".jpg", ".png"):
+        with Image.open(asked.film) as image:
+            photo = np.asarray(image.convert("RGB"))
+        height, width = ((side - SLIDE[-1]) // 2 * 2 for side in photo.shape[:2])
+        return [np.ascontiguousarray(photo[right // 2 :, right:][:height, :width]) for right in SLIDE]
     with VideoSource(asked.film, VideoOptions(), max_pixels=10**9) as source:
         frames: Iterator[Frame] = islice(source.frames(), asked.skip, asked.skip + asked.frames)
         return [each.color[: each.height // 2 * 2, : each.width // 2 * 2] for each in frames]
@@ -98,37 +97,14 @@ def _resized(picture: np.ndarray, factor: float) -> np.ndarray:
     return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC))
 
 
-def _keyframes(
-    shrunk: Pictures, plain: Pictures, best: Pictures, every: int, shares: tuple[float, float]
-) -> Iterator[np.ndarray]:
-    """The light network's frames with what the strong one adds, of the keyframes at both sides by their distance."""
-    for index, (frame, picture) in enumerate(zip(shrunk, plain, strict=True)):
-        before, added = index // every * every, np.zeros(picture.shape, np.float32)
-        for key in (before, before + every):
-            if key >= len(shrunk) or abs(key - index) == every:
-                continue
-            difference = best[key].astype(np.float32) - picture if key == index else best[key] - np.float32(plain[key])
-            carried = difference if key == index else _carried(difference, shrunk[key], frame)
-            added += carried * shares[key != index] * (1 - abs(key - index) / every)
-        yield np.rint(picture + added).clip(0, 255).astype(np.uint8)
-
-
-def _carried(difference: np.ndarray, key: np.ndarray, frame: np.ndarray) -> np.ndarray:
-    """What belongs to `key`, twice its size, moved to where it is in `frame`, and less of it where that fits badly."""
-    there, here = (cv2.cvtColor(each, cv2.COLOR_RGB2GRAY) for each in (key, frame))
-    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(here, there, None)  # type: ignore
-    moved = _moved(there.astype(np.float32), flow)
-    apart = cv2.GaussianBlur(np.abs(moved - here), (0, 0), 1.5)
-    share = np.exp(-np.square(apart / MATCH_LEVELS))
-    size = difference.shape[1::-1]
-    return _moved(difference, 2 * cv2.resize(flow, size)) * cv2.resize(share, size)[..., None]
-
-
-def _moved(picture: np.ndarray, flow: np.ndarray) -> np.ndarray:
-    rows, columns = np.indices(flow.shape[:2], np.float32)
-    return cv2.remap(
-        picture, columns + flow[..., 0], rows + flow[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
-    )
+def _keyed(shrunk: Pictures, light: Upscaler, strong: Upscaler, every: int) -> Iterator[np.ndarray]:
+    light.begin(0.0)
+    keyframes = Keyframes(strong, every)
+    keyframes.begin(0.0)
+    for frame in map(Frame, shrunk):
+        size = 2 * frame.height, 2 * frame.width
+        strips = keyframes.strips(frame, light.strips(frame, *size), *size)
+        yield np.concatenate([strip.color for strip in strips])
 
 
 def _psnr(made: Pictures, truth: Pictures) -> float:

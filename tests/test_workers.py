@@ -25,7 +25,7 @@ from upscale_cli.errors import DeviceLostError, UsageError
 from upscale_cli.journal import FILE_NAME
 from upscale_cli.media.frame import Frame
 from upscale_cli.model import Model
-from upscale_cli.networks import Combination, Network
+from upscale_cli.networks import Chain, Combination, Network
 from upscale_cli.pipeline import Job, PictureOptions
 from upscale_cli.request import NetworkOptions, RunRequest, Size
 from upscale_cli.run import FileReport, News, RunReport, forecast, run
@@ -229,7 +229,7 @@ def test_without_any_process_the_rest_is_left(
 def crew(folder: Path, out: Path, opener: Opener, *devices: str) -> tuple[list[Made], list[str]]:
     """What becomes of the folder on devices of any name, and which ended."""
     network = Network(Combination(("bicubic-x2",)), 2, "")
-    orders = Orders(NetworkOptions(), PictureOptions(), ((network,),), opener)
+    orders = Orders(NetworkOptions(), PictureOptions(), (Chain((network,)),), opener)
     out.mkdir()
     tasks = [
         Task(index, 0, Job(path, out / path.name, "PNG", 2 * (30 + index), 80))

@@ -11,8 +11,8 @@ from upscale_cli import device as devices
 from upscale_cli import findings
 from upscale_cli.drafts import Draft
 from upscale_cli.errors import UsageError
-from upscale_cli.manifest import USUAL_SCALE, Entry, load_manifest
-from upscale_cli.networks import Combination, Network, find_networks, plan_stages
+from upscale_cli.manifest import LIGHT_MODEL, USUAL_SCALE, Entry, load_manifest
+from upscale_cli.networks import Chain, Combination, Network, find_networks, plan_stages
 from upscale_cli.weights.source import local
 
 AUTO = "auto"
@@ -36,19 +36,29 @@ class Choice:
     """What it will take, about."""
     passed_over: str = ""
     """A better model, and what it would take, in words; empty where there is none."""
+    keys: tuple[Network, ...] = ()
+    """The stronger model for keyframes of films."""
 
     @property
     def file_name(self) -> str:
         """As output names say it."""
         return self.model.file_name if self.model else ""
 
+    def chain(self, factor: float, *, film: bool) -> Chain:
+        """What reaches this factor. UsageError as from `plan_stages`."""
+        try:
+            keys = _in_a_row(factor, self.keys) if film else ()
+        except UsageError as error:
+            raise UsageError(f"--keyframe-model: {error}") from error
+        return Chain(_in_a_row(factor, self.networks), keys)
+
 
 class Chooser:
     """Chooses for the inputs of a run; one that is not `auto` is chosen already."""
 
-    def __init__(self, model: Combination | None, device: str) -> None:
+    def __init__(self, model: Combination | None, device: str, keyframe_model: Combination | None = None) -> None:
         """None is for pictures that keep their size. Raises as `find_networks` and `devices.several`; UsageError where
-        no model is at hand.
+        no model is at hand, and for a `keyframe_model` that is nothing beside the other.
         """
         self.auto = model is not None and str(replace(model, tta=False)) == AUTO
         self._device = device
@@ -59,8 +69,13 @@ class Chooser:
             return
         if not self.auto:
             found = find_networks(model)
-            self._fixed = Choice(found[0].combination if len(found) == 1 else model, found)
+            keys = _for_keyframes(keyframe_model, found) if keyframe_model else ()
+            self._fixed = Choice(found[0].combination if len(found) == 1 else model, found, keys=keys)
             return
+        if keyframe_model:
+            raise UsageError(
+                f"--model auto does not choose what {keyframe_model} is to stand beside. Name it: -m {LIGHT_MODEL}"
+            )
         names = devices.several(device)
         self._share = len(names)
         self._device = "cpu" if devices.is_cpu(names[0]) else str(devices.pick(names[0]))
@@ -112,11 +127,10 @@ class Chooser:
         return f"{model} for {what}, {why}; {time} on {self._device}, {source}"
 
     def _seconds(self, draft: Draft, networks: Sequence[Network]) -> float:
-        natives = {network.scale: network for network in networks}
         pixels, seconds = float(draft.info.height * draft.info.width * draft.info.frames), 0.0
-        for scale in plan_stages(draft.factor, natives):
-            seconds += pixels * self._rate(self._rows[str(natives[scale].combination.models[0])])
-            pixels *= scale**2
+        for network in _in_a_row(draft.factor, networks):
+            seconds += pixels * self._rate(self._rows[str(network.combination.models[0])])
+            pixels *= network.scale**2
         return seconds * (8 if networks[0].combination.tta else 1) / self._share
 
     def _rate(self, row: Entry) -> float:
@@ -126,6 +140,27 @@ class Chooser:
             return found[0].seconds_per_pixel
         power = _CORE_OPERATIONS * devices.threads() if self._device == "cpu" else _CARD_OPERATIONS
         return 2 * row.parameters / power
+
+
+def _for_keyframes(model: Combination, others: Sequence[Network]) -> tuple[Network, ...]:
+    """The networks of --keyframe-model; UsageError where they add nothing to the others."""
+    if AUTO in model.models:
+        raise UsageError("--keyframe-model takes the name of a model, such as improved; auto is for --model.")
+    found = find_networks(model)
+    formulas = {entry.name for entry in load_manifest().entries if entry.status == "formula"}
+    if formulas.intersection(name for network in found for name in network.combination.models):
+        raise UsageError(f"--keyframe-model {model} is a formula, and adds nothing to a network. Name a network.")
+    if {network.identity for network in found} & {network.identity for network in others}:
+        raise UsageError(
+            f"--keyframe-model {model} is what every frame goes through already. "
+            f"Name a lighter model for those with -m, such as -m {LIGHT_MODEL}, or leave out --keyframe-model."
+        )
+    return found
+
+
+def _in_a_row(factor: float, networks: Sequence[Network]) -> tuple[Network, ...]:
+    natives = {network.scale: network for network in networks}
+    return tuple(natives[scale] for scale in plan_stages(factor, natives)) if natives else ()
 
 
 def _ranked(entries: Sequence[Entry]) -> list[str]:

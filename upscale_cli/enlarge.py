@@ -94,6 +94,11 @@ class Upscaler:
         return bool(self._style)
 
     @property
+    def name(self) -> str:
+        """Of its networks, without the style."""
+        return " + ".join(stage.engine.name for stage in self._networks)
+
+    @property
     def cube(self) -> Cube | None:
         """The style of the last frame as a table of sRGB, its strength in it; None where the style is no table."""
         grade = self._style[0] if self._style else None

@@ -9,7 +9,7 @@ import os
 import shutil
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -28,8 +28,9 @@ from upscale_cli.media.paths import (
     find_pictures,
     shorten,
     shown,
+    without_name,
 )
-from upscale_cli.networks import Combination, Network, plan_stages
+from upscale_cli.networks import Chain, Combination, Network
 from upscale_cli.numbered import Numbered
 from upscale_cli.pipeline import Job
 from upscale_cli.request import RunRequest, Size
@@ -52,8 +53,8 @@ class Item:
     notes: tuple[str, ...] = ()
     info: ImageInfo | None = None
     job: Job | None = None
-    stages: tuple[Network, ...] = ()
-    """The networks it goes through, one after another, behind its style."""
+    chain: Chain = field(default_factory=Chain)
+    """The networks it goes through, behind its style."""
     style: str = ""
     folder: Path = Path()
     """Where the journal is that it is noted in."""
@@ -67,7 +68,12 @@ class Item:
     @property
     def through(self) -> str:
         """What it goes through, for people."""
-        return " + ".join(filter(None, (self.style, *(stage.name for stage in self.stages))))
+        return " + ".join(filter(None, (self.style, str(self.chain))))
+
+    @property
+    def stages(self) -> tuple[Network, ...]:
+        """Of the networks, those that all of it goes through."""
+        return self.chain.stages
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +122,11 @@ def plan(request: RunRequest, *, progress: Callable[[int, int], None] | None = N
         reason = cannot_write(request.output.parent if single else request.output)
         if reason:
             raise OutputError(f"{reason}. Choose another output folder with -o.")
-    model = request.network.model
-    chooser = Chooser(None if model is None else Combination.of(model), request.network.device)
+    model, strong = (
+        None if each is None else Combination.of(each)
+        for each in (request.network.model, request.network.keyframe_model)
+    )
+    chooser = Chooser(model, request.network.device, strong)
     size = request.size or Size(scale=chooser.usual_scale)
     entries: list[Item | Draft] = []
     for count, found in enumerate(listing.pictures, start=1):
@@ -210,11 +219,6 @@ def _nothing(request: RunRequest, listing: Listing) -> str:
     return f"{places}: no picture was found.{hint}"
 
 
-def without_name(message: str, path: Path) -> str:
-    """A message about one file, for a place where its name already stands."""
-    return message.removeprefix(f"{shown(path)}: ")
-
-
 def cannot_write(folder: Path) -> str | None:
     """Why `folder` cannot be made or written, as far as can be told without trying."""
     place = folder
@@ -260,12 +264,10 @@ def _settle(drafts: Sequence[Draft], request: RunRequest, choices: Sequence[Choi
             reason = f"another picture becomes {shown(target(index, ''))} (--on-collision skip)"
             items.append(Item(source, "skipped", reason, info=wanted.info))
             continue
-        networks = choices[index].networks
-        natives = {network.scale: network for network in networks}
-        stages = tuple(natives[scale] for scale in plan_stages(wanted.factor, natives)) if natives else ()
+        chain = choices[index].chain(wanted.factor, film=not wanted.info.counted)
         renamed = path != target(index, "")
         note = (f"another picture has the same name: written as {shown(path.name)}",) if renamed else ()
-        settings = _fingerprint(wanted, request, networks)
+        settings = _fingerprint(wanted, request, choices[index].networks, chain.keys)
         key = "" if wanted.info.counted else f"{_of_source(settings, source)} {wanted.encoder}"
         cube = _cube(request, wanted, path) if request.lut else None
         job = Job(source, path, wanted.format, wanted.height, wanted.width, key, cube)
@@ -276,7 +278,7 @@ def _settle(drafts: Sequence[Draft], request: RunRequest, choices: Sequence[Choi
                 notes=wanted.notes + note,
                 info=wanted.info,
                 job=job,
-                stages=stages,
+                chain=chain,
                 style=style.name if style else "",
                 folder=path.parent if request.output is None or single else request.output,
                 settings=settings,
@@ -294,7 +296,7 @@ def _cube(request: RunRequest, wanted: Draft, target: Path) -> Path:
     return request.lut / wanted.found.below / f"{target.stem}.cube"
 
 
-def _fingerprint(wanted: Draft, request: RunRequest, networks: Sequence[Network]) -> str:
+def _fingerprint(wanted: Draft, request: RunRequest, networks: Sequence[Network], keys: Sequence[Network]) -> str:
     """Of all that decides the output besides the input. Left out is what changes no picture: tiles, device, decoder."""
     network, picture = request.network, request.picture
     settings = {
@@ -315,6 +317,7 @@ def _fingerprint(wanted: Draft, request: RunRequest, networks: Sequence[Network]
         settings["assumed"] = picture.assumed.identity
     if not wanted.info.counted:
         settings["video"] = {name: value for name, value in asdict(picture.video).items() if name != "hwaccel"}
+        settings["keyframes"] = [(network.identity, network.scale) for network in keys]
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -374,6 +377,9 @@ def _warnings(plan: Plan, listing: Listing) -> Iterator[str]:
     if unheard := plan.request.network.unheard:
         verb = "is" if len(unheard) == 1 else "are"
         yield f"{' and '.join(unheard)} {verb} for networks: a table of colours is looked up by the processor, in fp32."
+    pictures = sum(item.info is not None and item.info.counted for item in plan.items)
+    if plan.request.network.keyframe_model and pictures:
+        yield f"--keyframe-model is for films: {_count(pictures, 'picture')} without it."
     if plan.request.shard:
         count = len(listing.pictures) + len(listing.refused)
         yield f"shard {plan.request.shard}: {len(plan.items):,} of {_count(count, 'input')}."

@@ -66,10 +66,31 @@ class Network:
         return str(self.combination)
 
 
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """The networks that an input goes through."""
+
+    stages: tuple[Network, ...] = ()
+    """One after another; none where it is only resized or styled."""
+    keys: tuple[Network, ...] = ()
+    """Stronger ones that keyframes of a film go through as well, as `keyframes` tells."""
+
+    def __str__(self) -> str:
+        keys = " + ".join(network.name for network in self.keys)
+        return " + ".join(network.name for network in self.stages) + f", {keys} on keyframes" * bool(keys)
+
+
 def combine(
-    model: str | None = None, *, ensemble: str | None = None, interpolate: str | None = None, tta: bool = False
+    model: str | None = None,
+    *,
+    ensemble: str | None = None,
+    interpolate: str | None = None,
+    tta: bool = False,
+    usual: str = DEFAULT_MODEL,
 ) -> Combination:
-    """What --model, --ensemble (`a,b`), --interpolate (`a:b:0.7`) and --tta mean together; UsageError for nothing."""
+    """What --model, `usual` unless given, --ensemble (`a,b`), --interpolate (`a:b:0.7`) and --tta mean together;
+    UsageError for nothing.
+    """
     options = {"--model": model, "--ensemble": ensemble, "--interpolate": interpolate}
     given = [option for option, value in options.items() if value is not None]
     if len(given) > 1:
@@ -82,7 +103,7 @@ def combine(
     if interpolate is not None:
         first, second, share = _mixture(interpolate)
         return Combination((first, second), share=share, tta=tta)
-    return Combination((DEFAULT_MODEL if model is None else model,), tta=tta)
+    return Combination((usual if model is None else model,), tta=tta)
 
 
 def _mixture(words: str) -> tuple[str, str, float]:

@@ -17,6 +17,7 @@ from upscale_cli.calm import Calm
 from upscale_cli.cube import Cube, write_cube
 from upscale_cli.enlarge import Cost, Effort, Upscaler
 from upscale_cli.errors import DeviceLostError, InputError, UpscaleError
+from upscale_cli.keyframes import Keyframes
 from upscale_cli.lane import Clock, Lane, StoppedError
 from upscale_cli.media.colorspace import Meaning, meaning
 from upscale_cli.media.files import frames_a_block, made_already, open_sink, open_source
@@ -78,15 +79,17 @@ def process(
     upscaler: Upscaler,
     options: PictureOptions | None = None,
     *,
+    strong: Upscaler | None = None,
     progress: Callable[[Event], None] | None = None,
 ) -> Generator[JobResult]:
-    """Enlarge every picture; one result a job, in the order of the jobs, as soon as it is there.
+    """Enlarge every picture; one result a job, in the order of the jobs, as soon as it is there. Where
+    VideoOptions say so, keyframes of films go through `strong` too.
 
     A job that fails gives a result with an error and leaves nothing behind; the rest go on. Decoding runs ahead and
     encoding behind in a thread each, `jobs` is iterated by the first. Leaving early, by closing the iterator or by
     Ctrl-C, joins both threads, and no temporary file stays.
     """
-    run = _Run(jobs, upscaler, options or PictureOptions(), progress)
+    run = _Run(jobs, upscaler, strong, options or PictureOptions(), progress)
     try:
         yield from run.results()
     finally:
@@ -119,6 +122,7 @@ class _Work:
     """What each holds on its way to the network."""
     static: float | None = None
     """By how many levels tiles may change from frame to frame and count as one; None where frames are unrelated."""
+    keyframes: Keyframes | None = None
     calm: Calm | None = None
     cube: Cube | None = None
     """The table of its first frame."""
@@ -132,7 +136,8 @@ class _Work:
         self.error = self.error or error
 
     def result(self) -> JobResult:
-        notes = (*self.source_notes, self.meaning.note, *self.effort.notes, *self.sink_notes)
+        keyed = self.keyframes.notes if self.keyframes else ()
+        notes = (*self.source_notes, self.meaning.note, *self.effort.notes, *keyed, *self.sink_notes)
         return JobResult(
             source=self.job.source,
             target=self.job.target,
@@ -180,11 +185,13 @@ class _Run:
         self,
         jobs: Iterable[Job],
         upscaler: Upscaler,
+        strong: Upscaler | None,
         options: PictureOptions,
         progress: Callable[[Event], None] | None,
     ) -> None:
         self.jobs = jobs
         self.upscaler = upscaler
+        self.strong = strong
         self.options = options
         self.progress = progress or (lambda _event: None)
         self.sources: Lane[_Item] = Lane()
@@ -256,6 +263,9 @@ class _Run:
         depth = 16 if self.options.depth == "16" else None
         if work.frames % work.part == 0 or not work.in_pixels:
             self.upscaler.begin(work.static)
+            if self.strong and (every := self.options.video.keyframe_every) and not info.counted:
+                work.keyframes = work.keyframes or Keyframes(self.strong, every)
+                work.keyframes.begin(work.static)
             work.calm = Calm(self.options.video.temporal) if self.options.video.temporal and not info.counted else None
         if self.upscaler.styled:
             work.meaning = meaning(
@@ -268,6 +278,8 @@ class _Run:
         space = work.meaning.space
         coming = self._coming(work, self.upscaler.ahead(frame, height, width))
         strips = self.upscaler.strips(frame, height, width, depth=depth, space=space, progress=tick, coming=coming)
+        if work.keyframes:
+            strips = work.keyframes.strips(frame, strips, height, width, depth=depth)
         if work.calm:
             strips = work.calm.strips(frame, strips, height, width)
         if self.options.video.split and not info.counted:
@@ -280,7 +292,7 @@ class _Run:
             self.pictures.reserve(size)
             self.pictures.put(_Item(work, strip, size, height))
             work.enlarging.start()
-        work.effort += self.upscaler.effort
+        work.effort += (work.keyframes.effort if work.keyframes else Effort()) + self.upscaler.effort
         if job.cube is not None and not work.frames:
             work.cube = self.upscaler.cube
         work.frames += 1

@@ -87,6 +87,8 @@ class NetworkOptions:
 
     model: str | Path | Combination | None = DEFAULT_MODEL
     """None for pictures that are not to be enlarged by a network."""
+    keyframe_model: str | Path | Combination | None = None
+    """A stronger one for keyframes of films, every `VideoOptions.keyframe_every`-th; None where there is none."""
     style: Style | None = None
     """What is done with a picture before that."""
     device: str = "auto"
@@ -159,6 +161,12 @@ class RunRequest:
         if self.frames and (self.format in CONTAINERS or (self.output and self.output.suffix[1:] in CONTAINERS)):
             raise UsageError("--frames makes pictures of a film, not another film. Leave out one of the two.")
         video = self.picture.video
+        if self.network.keyframe_model is None and video.keyframe_every is not None:
+            raise UsageError("--keyframe-every is for --keyframe-model. Name the model, such as improved.")
+        if self.network.keyframe_model is not None and video.keyframe_every is None:
+            raise UsageError("--keyframe-model needs to be told how often. Use --keyframe-every, such as 12.")
+        if self.network.keyframe_model is not None and self.network.model is None:
+            raise UsageError("--keyframe-model is for films that a lighter model enlarges. Name one with --model.")
         if self.in_place and (video.marks or video.start or video.end is not None):
             raise UsageError(
                 "--in-place would lose the rest of the film: leave out --start, --end, --preview and --split."

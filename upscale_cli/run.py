@@ -7,7 +7,6 @@ nothing that `jobs` decides and prints nothing.
 import contextlib
 import functools
 import itertools
-import operator
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,11 +19,12 @@ from upscale_cli.device import several
 from upscale_cli.engines import open_engine
 from upscale_cli.engines.lut import LutEngine
 from upscale_cli.errors import DeviceLostError, OutputError
-from upscale_cli.jobs import Item, Plan, decide, without_name
+from upscale_cli.jobs import Item, Plan, decide
 from upscale_cli.jobs import plan as make_plan
 from upscale_cli.journal import Journal, locked, remove_remains
 from upscale_cli.media.formats import STREAMED
 from upscale_cli.media.frame import Frame
+from upscale_cli.media.paths import without_name
 from upscale_cli.pipeline import Event, JobResult, Upscaler
 from upscale_cli.request import RunRequest
 from upscale_cli.worker import Networks, Opened, Opener, Orders, Task, Worker
@@ -165,25 +165,38 @@ def forecast(plan: Plan, *, opener: Opener = open_engine) -> dict[Path, Forecast
     network = replace(plan.request.network, offline=True, device=devices[0])
     networks, journals = Networks(network, opener), plan.journals()
     found: dict[Path, Forecast] = {}
-    for stages, items in itertools.groupby(_ordered(plan), key=lambda item: item.stages):
-        upscaler, engine, trial = networks.upscaler(stages), _engine(networks.label(stages), devices), None
-        side = TABLE_PROBE_PX if isinstance(networks.style(), LutEngine) and not stages else PROBE_PX
+    for chain, items in itertools.groupby(_ordered(plan), key=lambda item: item.chain):
+        engine, trial = _engine(networks.label(chain), devices), None
+        # Every network, and how many of the frames go through it.
+        parts = [(chain.stages, networks.upscaler(chain.stages), 1.0)]
+        if chain.keys:
+            often = 1 / (plan.request.picture.video.keyframe_every or 1)
+            parts.append((chain.keys, networks.upscaler(chain.keys), often))
+        side = TABLE_PROBE_PX if isinstance(networks.style(), LutEngine) and not chain.stages else PROBE_PX
         bench = functools.cache(networks.seconds_per_pixel)  # asked once for a tile size
         for item in items:
             if not item.info:
                 continue
             streamed = item.job is not None and item.job.format in STREAMED and not item.info.animated
-            cost = upscaler.cost(item.info.height, item.info.width, streamed=streamed)
-            rates = [rate for stage in stages if (rate := bench(stage, cost.tile_px))]
-            if len(rates) == len(stages) and plan.request.network.style is None:
-                seconds = sum(map(operator.mul, rates, cost.network_pixels))
+            height, width, frames = item.info.height, item.info.width, item.info.frames
+            costs = [upscaler.cost(height, width, streamed=streamed) for _, upscaler, _ in parts]
+            known = [
+                (bench(stage, cost.tile_px), pixels * often)
+                for (stages, _, often), cost in zip(parts, costs, strict=True)
+                for stage, pixels in zip(stages, cost.network_pixels, strict=True)
+            ]
+            if all(rate for rate, _ in known) and plan.request.network.style is None:
+                seconds = sum((rate or 0) * pixels for rate, pixels in known)
             else:
                 rate = journals[item.folder].seconds_per_pixel(engine) or trial
-                rate = trial = rate or _trial(upscaler, side)
-                seconds = rate * item.info.height * item.info.width
-            frames = item.info.frames
-            seconds *= frames / len(devices)
-            found[item.source] = Forecast(cost.tiles * frames, cost.tile_px, seconds, cost.bytes)
+                rate = trial = rate or sum(_trial(upscaler, side) * often for _, upscaler, often in parts)
+                seconds = rate * height * width
+            found[item.source] = Forecast(
+                tiles=round(sum(cost.tiles * often for cost, (_, _, often) in zip(costs, parts, strict=True)) * frames),
+                tile_px=costs[0].tile_px,
+                seconds=seconds * frames / len(devices),
+                bytes=sum(cost.bytes for cost in costs),
+            )
     return found
 
 
@@ -223,8 +236,8 @@ def _with_fault(item: Item, faults: dict[Path, str]) -> Item:
 def _ordered(plan: Plan) -> list[Item]:
     """What is to be made: pictures that go through the same networks together, else as in the plan."""
     todo = plan.having("todo")
-    chains = list(dict.fromkeys(item.stages for item in todo))
-    return sorted(todo, key=lambda item: chains.index(item.stages))
+    chains = list(dict.fromkeys(item.chain for item in todo))
+    return sorted(todo, key=lambda item: chains.index(item.chain))
 
 
 def _make(
@@ -235,10 +248,10 @@ def _make(
     if not items:
         return
     unnoted: dict[Path, str] = {}
-    chains = tuple(dict.fromkeys(item.stages for item in items))
+    chains = tuple(dict.fromkeys(item.chain for item in items))
     network = replace(plan.request.network, device=devices[0])
     orders = Orders(network, plan.request.picture, chains, opener)
-    tasks = [Task(index, chains.index(item.stages), item.job) for index, item in enumerate(items) if item.job]
+    tasks = [Task(index, chains.index(item.chain), item.job) for index, item in enumerate(items) if item.job]
 
     def begin(task: Task) -> None:
         item, job = items[task.index], task.job

@@ -14,7 +14,7 @@ from upscale_cli import findings
 from upscale_cli.engines import Engine
 from upscale_cli.engines.lut import LutEngine, open_tables
 from upscale_cli.errors import DeviceLostError
-from upscale_cli.networks import Combination, Network
+from upscale_cli.networks import Chain, Combination, Network
 from upscale_cli.pipeline import Event, Job, JobResult, PictureOptions, Upscaler, process
 from upscale_cli.request import NetworkOptions
 
@@ -42,8 +42,7 @@ class Orders:
 
     network: NetworkOptions
     picture: PictureOptions
-    chains: tuple[tuple[Network, ...], ...]
-    """Networks that pictures go through, one after another."""
+    chains: tuple[Chain, ...]
     opener: Opener
 
 
@@ -86,16 +85,22 @@ class Networks:
         self._engines: dict[Network, Engine] = {}
         self._style: Engine | LutEngine | None = None
 
-    def upscaler(self, stages: Sequence[Network]) -> Upscaler:
+    def upscaler(self, stages: Sequence[Network], *, beside: Sequence[Network] = ()) -> Upscaler:
+        """The networks in a row. Of those in use `beside` it, by turns, engines of its own."""
         style = self.options.style
         return Upscaler(
-            [self._engine(stage) for stage in stages],
+            [self._own(stage) if stage in beside else self._engine(stage) for stage in stages],
             tile_px=self.options.tile_px,
             overlap_px=self.options.overlap_px,
             strength=self.options.strength,
             style=self.style(),
             style_strength=style.strength if style else 1.0,
         )
+
+    def _own(self, network: Network) -> Engine:
+        """One that has nothing of another's under way, which it would overwrite."""
+        engine = self._engine(network)
+        return engine if engine.in_flight == 1 else engine.in_precision(engine.precision)
 
     def style(self) -> Engine | LutEngine | None:
         """What gives pictures their look, if they are to have one."""
@@ -111,11 +116,12 @@ class Networks:
         style = self.style()
         return [*([] if style is None else [style]), *(self._engine(stage) for stage in stages)]
 
-    def label(self, stages: Sequence[Network]) -> str:
-        """What ran where, in which precision and by what."""
-        engines = self._all(stages)
+    def label(self, chain: Chain) -> str:
+        """What ran where, in which precision and by what, and which others on keyframes."""
+        engines = self._all(chain.stages)
         last, names = engines[-1], " + ".join(engine.name for engine in engines)  # tables before it say nothing
-        return f"{names} on {last.device} in {last.precision} by {last.backend}"
+        keys = " + ".join(self._engine(network).name for network in chain.keys)
+        return f"{names} on {last.device} in {last.precision} by {last.backend}" + f", {keys} on keyframes" * bool(keys)
 
     def seconds_per_pixel(self, network: Network, tile_px: int) -> float | None:
         """How long a pixel of a tile takes by what `upscale bench` found here, if it did."""
@@ -124,9 +130,10 @@ class Networks:
             engine.name, engine.device, backend=engine.backend, precision=engine.precision, tile_px=tile_px
         )
 
-    def remark(self, stages: Sequence[Network]) -> str:
+    def remark(self, chain: Chain) -> str:
         """Why not by something faster; empty mostly."""
-        return " ".join(dict.fromkeys(filter(None, (engine.remark for engine in self._all(stages)))))
+        engines = self._all((*chain.stages, *chain.keys))
+        return " ".join(dict.fromkeys(filter(None, (engine.remark for engine in engines))))
 
     def _engine(self, network: Network) -> Engine:
         if network not in self._engines:
@@ -154,12 +161,13 @@ class Worker:
         `hear` is told what was opened, and later how far the picture of a task is.
         """
         networks = Networks(orders.network, orders.opener)
-        self._chains: list[tuple[Upscaler, str]] = []
+        self._chains: list[tuple[Upscaler, Upscaler | None, str]] = []
         self._picture = orders.picture
         self._hear = hear
-        for stages in orders.chains:
-            self._chains.append((networks.upscaler(stages), networks.label(stages)))
-            hear(Opened(networks.label(stages), networks.remark(stages)))
+        for chain in orders.chains:
+            strong = networks.upscaler(chain.keys, beside=chain.stages) if chain.keys else None
+            self._chains.append((networks.upscaler(chain.stages), strong, networks.label(chain)))
+            hear(Opened(networks.label(chain), networks.remark(chain)))
 
     def make(self, tasks: Iterable[Task]) -> Generator[Made]:
         """Every picture, in the order of the tasks, which are taken a few ahead and by another thread.
@@ -172,7 +180,7 @@ class Worker:
                 yield from results
 
     def _make(self, chain: int, tasks: Iterable[Task]) -> Generator[Made]:
-        upscaler, engine = self._chains[chain]
+        upscaler, strong, engine = self._chains[chain]
         taken: list[int] = []
 
         def jobs() -> Iterator[Job]:
@@ -184,7 +192,7 @@ class Worker:
             if event.finished is None:
                 self._hear(replace(event, job_index=taken[event.job_index]))
 
-        with contextlib.closing(process(jobs(), upscaler, self._picture, progress=listen)) as results:
+        with contextlib.closing(process(jobs(), upscaler, self._picture, strong=strong, progress=listen)) as results:
             for place, result in enumerate(results):
                 if not result.device_lost:
                     yield Made(taken[place], result, engine)

@@ -245,6 +245,8 @@ def serve(pipe: Connection, orders: Orders) -> None:
         send(error)
     except Exception as error:  # the parent says it, in a line
         send(f"{type(error).__name__}: {error}")
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is ending: an exit from that would be a traceback
 
 
 def _exit(*_: object) -> None:

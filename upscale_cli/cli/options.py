@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand
 
-from upscale_cli.manifest import DEFAULT_MODEL
+from upscale_cli.manifest import DEFAULT_MODEL, LIGHT_MODEL
+from upscale_cli.media.video.options import KEYFRAME_EVERY
 
 ALIASES = {
     "-n": ["--model"],
@@ -403,6 +404,25 @@ SkipStaticOpt = Annotated[
 TemporalOpt = Annotated[
     float,
     typer.Option("--temporal", help="Less flicker: from 0, every frame for itself, to 1.", rich_help_panel=_VIDEO),
+]
+KeyframeModelOpt = Annotated[
+    str | None,
+    typer.Option(
+        "--keyframe-model",
+        metavar="NAME",
+        help=f"A stronger model for keyframes, carried to the frames between; -m is {LIGHT_MODEL} then unless given.",
+        autocompletion=_models,
+        rich_help_panel=_VIDEO,
+    ),
+]
+KeyframeEveryOpt = Annotated[
+    int | None,
+    typer.Option(
+        "--keyframe-every",
+        metavar="N",
+        help=f"Frames from keyframe to keyframe of a scene; {KEYFRAME_EVERY} unless given.",
+        rich_help_panel=_VIDEO,
+    ),
 ]
 PartFramesOpt = Annotated[
     int | None,

@@ -12,6 +12,7 @@ from upscale_cli import render
 from upscale_cli.cli import options as opt
 from upscale_cli.cli.piping import piped
 from upscale_cli.errors import UpscaleError, UsageError, WeightsError
+from upscale_cli.manifest import DEFAULT_MODEL, LIGHT_MODEL
 
 if TYPE_CHECKING:
     from upscale_cli.jobs import Plan
@@ -57,6 +58,8 @@ def run(  # one parameter an option
     split: opt.SplitOpt = False,
     skip_static: opt.SkipStaticOpt = 0.0,
     temporal: opt.TemporalOpt = 0.0,
+    keyframe_model: opt.KeyframeModelOpt = None,
+    keyframe_every: opt.KeyframeEveryOpt = None,
     part_frames: opt.PartFramesOpt = None,
     model: opt.ModelOpt = None,
     ensemble: opt.EnsembleOpt = None,
@@ -82,7 +85,7 @@ def run(  # one parameter an option
     _check_for_command(ctx, paths)
     from upscale_cli.media.image import DEFAULT_MAX_PIXELS
     from upscale_cli.media.job import RawOptions
-    from upscale_cli.media.video.options import VideoOptions, seconds_of
+    from upscale_cli.media.video.options import KEYFRAME_EVERY, VideoOptions, seconds_of
     from upscale_cli.networks import combine
     from upscale_cli.pipeline import PictureOptions
     from upscale_cli.request import NetworkOptions, RunRequest, Shard, Size
@@ -94,7 +97,14 @@ def run(  # one parameter an option
             output=folder,
             size=None if set(size.values()) == {None} else Size(**size),
             network=NetworkOptions(
-                model=combine(model, ensemble=ensemble, interpolate=interpolate, tta=tta),
+                model=combine(
+                    model,
+                    ensemble=ensemble,
+                    interpolate=interpolate,
+                    tta=tta,
+                    usual=LIGHT_MODEL if keyframe_model else DEFAULT_MODEL,
+                ),
+                keyframe_model=combine(keyframe_model, tta=tta) if keyframe_model else None,
                 device=device,
                 precision=precision,
                 backend=engine,
@@ -126,6 +136,7 @@ def run(  # one parameter an option
                     split=split,
                     skip_static=skip_static,
                     temporal=temporal,
+                    keyframe_every=KEYFRAME_EVERY if keyframe_model and keyframe_every is None else keyframe_every,
                 ),
             ),
             format=ending(format),

@@ -32,6 +32,7 @@ from upscale_cli.manifest.rows import (
 
 __all__ = [
     "DEFAULT_MODEL",
+    "LIGHT_MODEL",
     "Bundled",
     "Entry",
     "Hub",
@@ -53,6 +54,7 @@ __all__ = [
 FILE_NAME = "weights_manifest.json"
 USUAL_SCALE = 4
 DEFAULT_MODEL = "improved"  # of what ships, the best of the pictures and far from the slowest
+LIGHT_MODEL = "lightweight"  # and the fastest, which others are asked beside on keyframes of films
 
 
 @dataclass(frozen=True, slots=True)

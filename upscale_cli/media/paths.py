@@ -326,3 +326,8 @@ def shown(path: Path | str) -> str:
     """A name as one printable line: control characters, line breaks and bytes that are no UTF-8 become escapes."""
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+
+
+def without_name(message: str, path: Path) -> str:
+    """A message about one file, for a place where its name already stands."""
+    return message.removeprefix(f"{shown(path)}: ")

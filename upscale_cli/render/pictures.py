@@ -265,6 +265,7 @@ def _item_json(item: "Item", forecast: "Forecast | None") -> dict[str, Any]:
         "frames": info.frames if info else None,
         "format": job.format if job else None,
         "networks": [stage.name for stage in item.stages],
+        "keyframe_networks": [network.name for network in item.chain.keys],
         "style": item.style or None,
         "forecast": asdict(forecast) if forecast else None,
     }

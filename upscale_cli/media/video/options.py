@@ -8,6 +8,7 @@ from fractions import Fraction
 from upscale_cli.errors import UsageError
 
 PREVIEW_SECONDS = 3.0
+KEYFRAME_EVERY = 12
 _CLOCK = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d+)?)", re.ASCII)
 
 CODECS = ("auto", "h264", "hevc", "av1", "ffv1", "prores")
@@ -49,6 +50,8 @@ class VideoOptions:
     """Levels of 255 by which a tile may differ from the one last inferred there, and be taken for it."""
     temporal: float = 0.0
     """How much of what a network added to the frame before is kept where that was the same, 0 to 1."""
+    keyframe_every: int | None = None
+    """Frames from one keyframe to the next, which a stronger network is asked too; None where there is none."""
 
     def window(self, seconds: float) -> tuple[float, float] | None:
         """From when to when a film of this length is made, in seconds after its beginning; None is all of it."""
@@ -67,7 +70,7 @@ class VideoOptions:
     @property
     def remembers(self) -> bool:
         """Whether a frame depends on those before it in its part."""
-        return self.skip_static > 0 or self.temporal > 0
+        return self.skip_static > 0 or self.temporal > 0 or self.keyframe_every is not None
 
     @property
     def rate(self) -> Fraction | None:
@@ -109,8 +112,9 @@ class VideoOptions:
             raise UsageError(
                 f"--skip-static {self.skip_static:g} means nothing. Choose levels from 0, only what is equal, to 255."
             )
-        if self.part_frames is not None and self.part_frames < 1:
-            raise UsageError(f"--part-frames {self.part_frames} means nothing. Use 1 or more.")
+        for name, frames in (("part-frames", self.part_frames), ("keyframe-every", self.keyframe_every)):
+            if frames is not None and frames < 1:
+                raise UsageError(f"--{name} {frames} means nothing. Use 1 or more.")
 
 
 def seconds_of(words: str) -> float:
