@@ -20,7 +20,10 @@ from upscale_cli.media.frame import Frame
 from upscale_cli.media.job import Job, PictureOptions
 from upscale_cli.media.video.options import VideoOptions
 from upscale_cli.media.video.source import VideoSource
+from upscale_cli.networks import find_networks
 from upscale_cli.pipeline import JobResult, process
+from upscale_cli.request import NetworkOptions
+from upscale_cli.worker import Networks
 
 SIZE = (48, 32)
 FRAME_BYTES = 48 * 32 * 3
@@ -146,6 +149,33 @@ def test_frames_of_an_animation_go_together_and_pages_do_not() -> None:
         source = write_picture(Path(name), frames, format)
         (result,) = made([Job(source, Path(f"out-{name}"), format, 64, 96)], engine)
         assert (result.error, result.frames, batches(engine)) == (None, 5, expected)
+
+
+def test_keyframes_go_through_another_network_meanwhile() -> None:
+    light, strong = Card(in_flight=2), Card(in_flight=2)
+    options = options_of(100, keyframe_every=3)
+    upscalers = Upscaler([light], batch=4), Upscaler([strong], batch=4)
+    (result,) = process([job(film(10), "out.mkv")], upscalers[0], options, strong=upscalers[1])
+    assert result.error is None
+    assert batches(light) == [4, 4, 2]
+    assert set(batches(strong)) == {1}
+    right("out.mkv", 10)
+
+
+def test_a_network_that_is_light_and_strong_at_once_has_two_engines() -> None:
+    opened: list[Card] = []
+
+    def opener(*_: object, **__: object) -> Card:
+        opened.append(Card(in_flight=len(opened) + 1))
+        return opened[-1]
+
+    first, second, *_ = find_networks("lightweight")
+    networks = Networks(NetworkOptions(), opener)
+    light, strong = networks.upscaler([first, second]), networks.upscaler([second, first], beside=[first, second])
+    assert len(opened) == 2, "each is loaded once"
+    assert [stage.engine for stage in light._networks] == opened
+    assert strong._networks[1].engine is opened[0], "which has nothing under way when another is asked"
+    assert strong._networks[0].engine is not opened[1]
 
 
 # --- memory ------------------------------------------------------------------------------------------------------
