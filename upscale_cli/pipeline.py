@@ -8,18 +8,17 @@ comes with its target, a result goes out.
 import queue
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from threading import Thread
 
 from upscale_cli.calm import Calm
-from upscale_cli.cube import Cube, write_cube
+from upscale_cli.cube import write_cube
 from upscale_cli.enlarge import Cost, Effort, Upscaler
-from upscale_cli.errors import DeviceLostError, InputError, UpscaleError
+from upscale_cli.errors import InputError
 from upscale_cli.keyframes import Keyframes
-from upscale_cli.lane import Clock, Lane, StoppedError
-from upscale_cli.media.colorspace import Meaning, meaning
+from upscale_cli.lane import Lane, StoppedError
+from upscale_cli.media.colorspace import meaning
 from upscale_cli.media.files import frames_a_block, made_already, open_sink, open_source
 from upscale_cli.media.frame import Frame
 from upscale_cli.media.image import ImageInfo
@@ -28,50 +27,9 @@ from upscale_cli.media.metadata import Metadata
 from upscale_cli.media.paths import shown
 from upscale_cli.media.video.parts import frames_a_part
 from upscale_cli.strips import halves
+from upscale_cli.work import Event, JobResult, Work
 
 __all__ = ["Cost", "Effort", "Event", "Job", "JobResult", "PictureOptions", "Upscaler", "process"]
-
-
-@dataclass(frozen=True, slots=True)
-class JobResult:
-    """What became of a job. With an `error` there is nothing new under the target's name."""
-
-    source: Path
-    target: Path
-    frames: int
-    seconds: float
-    """Time at work on it, reading, enlarging and writing; waiting for one another is left out."""
-    tile_px: int
-    """0 when no network ran."""
-    precision: str
-    backend: str
-    """What ran the network."""
-    retries: int
-    notes: tuple[str, ...]
-    error: str | None = None
-    in_pixels: int = 0
-    out_pixels: int = 0
-    reading_seconds: float = 0.0
-    """Of `seconds`; what is left beside this and writing is enlarging."""
-    writing_seconds: float = 0.0
-    device_lost: bool = False
-    """It failed because the device takes no more work."""
-    missing: str = ""
-    """What the source promised and did not hold; what there is of it was made."""
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """News for a progress display, told in the calling thread."""
-
-    job_index: int
-    fraction: float
-    """Of this job's enlargement, 0 to 1."""
-    finished: JobResult | None = None
-    frames: int = 0
-    """Of a video, made so far."""
-    bytes: int = 0
-    """Of a video, written so far."""
 
 
 def process(
@@ -96,82 +54,11 @@ def process(
         run.stop()
 
 
-@dataclass(slots=True, eq=False)
-class _Work:
-    """A job under way. Each thread writes fields of its own; the first error stays."""
-
-    index: int
-    job: Job
-    info: ImageInfo | None = None
-    metadata: Metadata = field(default_factory=Metadata)
-    reading: Clock = field(default_factory=Clock)
-    enlarging: Clock = field(default_factory=Clock)
-    writing: Clock = field(default_factory=Clock)
-    source_notes: tuple[str, ...] = ()
-    sink_notes: tuple[str, ...] = ()
-    effort: Effort = field(default_factory=Effort)
-    frames: int = 0
-    """Done, those that an earlier run made included."""
-    bytes: int = 0
-    missing: str = ""
-    part: int = 1
-    """Frames after which the next must come out the same whatever came before: there a killed film goes on."""
-    block: int = 1
-    """Frames that another run makes all of or none of, so that they may go through the network together."""
-    frame_bytes: int = 0
-    """What each holds on its way to the network."""
-    static: float | None = None
-    """By how many levels tiles may change from frame to frame and count as one; None where frames are unrelated."""
-    keyframes: Keyframes | None = None
-    calm: Calm | None = None
-    cube: Cube | None = None
-    """The table of its first frame."""
-    meaning: Meaning = field(default_factory=Meaning)
-    """Of its colours, where they are given a style."""
-    in_pixels: int = 0
-    out_pixels: int = 0
-    error: Exception | None = None
-
-    def fail(self, error: Exception) -> None:
-        self.error = self.error or error
-
-    def result(self) -> JobResult:
-        keyed = self.keyframes.notes if self.keyframes else ()
-        notes = (*self.source_notes, self.meaning.note, *self.effort.notes, *keyed, *self.sink_notes)
-        return JobResult(
-            source=self.job.source,
-            target=self.job.target,
-            frames=self.frames,
-            seconds=self.reading.seconds + self.enlarging.seconds + self.writing.seconds,
-            tile_px=self.effort.tile_px,
-            precision=self.effort.precision,
-            backend=self.effort.backend,
-            retries=self.effort.retries,
-            notes=tuple(dict.fromkeys(filter(None, notes))),
-            error=None if self.error is None else _message(self.error),
-            in_pixels=self.in_pixels,
-            out_pixels=self.out_pixels,
-            reading_seconds=self.reading.seconds,
-            writing_seconds=self.writing.seconds,
-            device_lost=isinstance(self.error, DeviceLostError),
-            missing=self.missing,
-        )
-
-
-def _message(error: Exception) -> str:
-    if isinstance(error, UpscaleError):
-        return str(error)
-    if isinstance(error, MemoryError):
-        return "This machine has no memory for this picture. Close other programs, or use a smaller --scale."
-    # A codec met what its author did not foresee. It must not end a night's work, nor pass for the user's mistake.
-    return f"Unexpected {type(error).__name__}: {error}. Please report it with this file."
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class _Item:
     """One frame on its way, or one strip of it, or, without a frame, the end of its job."""
 
-    work: _Work
+    work: Work
     frame: Frame | None = None
     bytes: int = 0
     height: int = 0
@@ -198,7 +85,7 @@ class _Run:
         self.pictures: Lane[_Item] = Lane()
         self.held: deque[_Item | None] = deque()
         """What came from the sources and is not enlarged yet."""
-        self.finished: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
+        self.finished: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         self.threads = [
             Thread(target=self._read, name="upscale-read"),
             Thread(target=self._write, name="upscale-write"),
@@ -226,7 +113,7 @@ class _Run:
                 thread.join()
         self.upscaler.begin(None)  # with what it was told comes next
 
-    def _tell(self, work: _Work) -> JobResult:
+    def _tell(self, work: Work) -> JobResult:
         result = work.result()
         self.progress(Event(work.index, 1.0, result))
         return result
@@ -249,24 +136,46 @@ class _Run:
                 work.enlarging.stop()
         self.sources.release(item.bytes)
 
-    def _enlarge_frame(self, work: _Work, frame: Frame) -> None:
+    def _enlarge_frame(self, work: Work, frame: Frame) -> None:
         job, info = work.job, work.info
         assert info is not None  # a frame comes after its header
+        # Pages of one file may differ in size; each is enlarged as much as the first.
+        height = max(1, round(frame.height * job.height / info.height))
+        width = max(1, round(frame.width * job.width / info.width))
+        if work.frames % work.part == 0 or not work.in_pixels:
+            self._begin(work, film=not info.counted)
+        for strip in self._made(work, frame, height, width, info):
+            if work.error is not None:  # it cannot be written
+                return
+            size = _frame_bytes(strip)
+            work.enlarging.stop()
+            self.pictures.reserve(size)
+            self.pictures.put(_Item(work, strip, size, height))
+            work.enlarging.start()
+        work.effort += (work.keyframes.effort if work.keyframes else Effort()) + self.upscaler.effort
+        if job.cube is not None and not work.frames:
+            work.cube = self.upscaler.cube
+        work.frames += 1
+        work.in_pixels += frame.height * frame.width
+        work.out_pixels += height * width
+
+    def _begin(self, work: Work, *, film: bool) -> None:
+        """The next frame knows nothing of those before."""
+        video = self.options.video
+        self.upscaler.begin(work.static)
+        if film and self.strong and video.keyframe_every:
+            work.keyframes = work.keyframes or Keyframes(self.strong, video.keyframe_every)
+            work.keyframes.begin(work.static)
+        work.calm = Calm(video.temporal) if film and video.temporal else None
+
+    def _made(self, work: Work, frame: Frame, height: int, width: int, info: ImageInfo) -> Iterator[Frame]:
+        """The strips of what becomes of a frame."""
 
         def tick(done: int, total: int) -> None:
             fraction = (work.frames + done / total) / max(info.frames, work.frames + 1)
             self.progress(Event(work.index, fraction, frames=work.frames, bytes=work.bytes))
 
-        # Pages of one file may differ in size; each is enlarged as much as the first.
-        height = max(1, round(frame.height * job.height / info.height))
-        width = max(1, round(frame.width * job.width / info.width))
         depth = 16 if self.options.depth == "16" else None
-        if work.frames % work.part == 0 or not work.in_pixels:
-            self.upscaler.begin(work.static)
-            if self.strong and (every := self.options.video.keyframe_every) and not info.counted:
-                work.keyframes = work.keyframes or Keyframes(self.strong, every)
-                work.keyframes.begin(work.static)
-            work.calm = Calm(self.options.video.temporal) if self.options.video.temporal and not info.counted else None
         if self.upscaler.styled:
             work.meaning = meaning(
                 work.metadata.icc,
@@ -284,22 +193,9 @@ class _Run:
             strips = work.calm.strips(frame, strips, height, width)
         if self.options.video.split and not info.counted:
             strips = halves(frame.color, strips, height, width)
-        for strip in strips:
-            if work.error is not None:  # it cannot be written
-                return
-            size = _frame_bytes(strip)
-            work.enlarging.stop()
-            self.pictures.reserve(size)
-            self.pictures.put(_Item(work, strip, size, height))
-            work.enlarging.start()
-        work.effort += (work.keyframes.effort if work.keyframes else Effort()) + self.upscaler.effort
-        if job.cube is not None and not work.frames:
-            work.cube = self.upscaler.cube
-        work.frames += 1
-        work.in_pixels += frame.height * frame.width
-        work.out_pixels += height * width
+        return strips
 
-    def _coming(self, work: _Work, most: int) -> list[Frame]:
+    def _coming(self, work: Work, most: int) -> list[Frame]:
         """As many of the frames after the one at hand. They are waited for: tiles must go through the network in the
         same company whatever the speed of the reader, and wherever an earlier run was killed.
         """
@@ -315,7 +211,7 @@ class _Run:
         """The reader thread: decode every job's frames, no further ahead than the lane has room."""
         try:
             for index, job in enumerate(self.jobs):
-                work = _Work(index, job)
+                work = Work(index, job)
                 try:
                     self._read_job(work)
                 except StoppedError:
@@ -329,7 +225,7 @@ class _Run:
         except BaseException as error:  # of the iterable of jobs: the calling thread raises it
             self.sources.close(error)
 
-    def _read_job(self, work: _Work) -> None:
+    def _read_job(self, work: Work) -> None:
         options = self.options
         work.reading.start()
         reached = made_already(work.job, options.video)
@@ -406,7 +302,7 @@ class _Run:
             item = self.pictures.get()
             clock.start()
 
-    def _write_job(self, work: _Work, strips: Iterator[tuple[Frame, int]]) -> None:
+    def _write_job(self, work: Work, strips: Iterator[tuple[Frame, int]]) -> None:
         job, options = work.job, self.options
         work.writing.start()
         assert work.info is not None  # a job that could not be opened has failed before it comes here
