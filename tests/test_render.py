@@ -69,6 +69,7 @@ def test_lines_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monk
     plan = jobs.plan(RunRequest(inputs=("a.png",), network=NetworkOptions(model="bicubic")))
     with render.RunDisplay(plan, as_json=False, verbose=True, report=None) as display:
         display.tell(News(waiting_for=Path("[out]")))
+        display.tell(News(waiting_for=Path()))
         display.tell(News(opening="bicubic-x2"))
         display.tell(News(picked="bicubic-x2 on cpu in fp32 by torch", remark="it is slower"))
         display.tell(News(source=Path("a.png"), fraction=0.5))
@@ -83,6 +84,7 @@ def test_lines_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monk
     )
     assert shown.err == (
         "Another run is writing to [out]. Waiting for it to end; Ctrl-C gives up.\n"
+        "Another run is writing to this folder. Waiting for it to end; Ctrl-C gives up.\n"
         "note: it is slower\nbicubic-x2 on cpu in fp32 by torch\nfailed: c.png: is bad\n"
     )
     assert not (tmp_path / FILE_NAME).exists()

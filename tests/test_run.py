@@ -80,6 +80,21 @@ def test_every_picture_is_enlarged_exactly(folder: Path, out: Path) -> None:
     assert first.seconds > 0
 
 
+def test_waiting_for_another_run_is_no_time_at_work(folder: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from upscale_cli import run as module  # pyright: ignore[reportAttributeAccessIssue]
+
+    now = [0.0]
+    prepare = module._prepare
+
+    def after_hours(*arguments: object) -> object:
+        now[0] += 10_000
+        return prepare(*arguments)
+
+    monkeypatch.setattr(module.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(module, "_prepare", after_hours)
+    assert go(folder, output=out).seconds == 0
+
+
 def test_two_networks_in_a_row(folder: Path, out: Path) -> None:
     report = go(folder / "a.png", output=out, size=Size(scale=16))
     assert report.files[0].model == "bicubic-x2 + bicubic-x8"

@@ -127,7 +127,6 @@ def run(work: RunRequest | Plan, *, opener: Opener = open_engine, tell: Callable
     Several devices get a process each, so `opener` must then be a function that can be imported, and a script that
     calls this needs `if __name__ == "__main__":`, as always with multiprocessing.
     """
-    started = time.perf_counter()
     plan = work if isinstance(work, Plan) else make_plan(work)
     devices = several(plan.request.network.device)
     reports: dict[Path, FileReport] = {}
@@ -138,6 +137,7 @@ def run(work: RunRequest | Plan, *, opener: Opener = open_engine, tell: Callable
 
     with contextlib.ExitStack() as held:
         plan = _prepare(plan, held, tell)
+        started = time.perf_counter()  # of its own work: it may have waited for hours
         journals = plan.journals()
         for item in plan.items:
             if item.state == "done" and item.job:
@@ -154,7 +154,7 @@ def run(work: RunRequest | Plan, *, opener: Opener = open_engine, tell: Callable
             for item in plan.having("todo"):
                 if item.source not in reports:
                     report(FileReport(item.source, None, "left", reason, item.notes))
-    return RunReport(tuple(reports[item.source] for item in plan.items), time.perf_counter() - started)
+        return RunReport(tuple(reports[item.source] for item in plan.items), time.perf_counter() - started)
 
 
 def forecast(plan: Plan, *, opener: Opener = open_engine) -> dict[Path, Forecast]:

@@ -106,9 +106,10 @@ class RunDisplay:
     def tell(self, news: "News") -> None:
         """Show it."""
         if news.waiting_for is not None:
+            here = news.waiting_for.resolve() == Path().resolve()
+            folder = "this folder" if here else shown(news.waiting_for)
             self._console.print(
-                f"Another run is writing to {shown(news.waiting_for)}. Waiting for it to end; Ctrl-C gives up.",
-                markup=False,
+                f"Another run is writing to {folder}. Waiting for it to end; Ctrl-C gives up.", markup=False
             )
         elif news.finished is not None:
             self._finished(news.finished)
