@@ -2,6 +2,7 @@
 
 import functools
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -66,7 +67,7 @@ class Ensemble:
         return Ensemble([m if m.precision == precision else m.in_precision(precision) for m in self.members])
 
 
-class _Around:
+class _Around(ABC):
     """An engine with another inside, which says for it all that it does not say itself."""
 
     in_flight = 1
@@ -90,9 +91,9 @@ class _Around:
         """Of the engine."""
         return self.engine.remark
 
+    @abstractmethod
     def infer(self, tiles: Tiles) -> Floats:
         """N x H x W x 3 to N x sH x sW x 3 in [0, 1]; see Engine."""
-        raise NotImplementedError
 
     def submit(self, tiles: Tiles) -> Callable[[], Floats]:
         """Runs when asked; see Engine."""
