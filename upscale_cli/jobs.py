@@ -23,6 +23,7 @@ from upscale_cli.media.paths import (
     PICTURE_SUFFIXES,
     VIDEO_SUFFIXES,
     Listing,
+    cannot_write,
     choose_targets,
     fill_template,
     find_pictures,
@@ -217,18 +218,6 @@ def _nothing(request: RunRequest, listing: Listing) -> str:
         return f"{places}: all pictures are results of earlier runs. Name those to enlarge again."
     hint = f" -r enters its {_count(listing.folders, 'folder')}." if listing.folders else ""
     return f"{places}: no picture was found.{hint}"
-
-
-def cannot_write(folder: Path) -> str | None:
-    """Why `folder` cannot be made or written, as far as can be told without trying."""
-    place = folder
-    while not os.path.lexists(place) and place != place.parent:
-        place = place.parent
-    if not place.is_dir():
-        return f"{shown(folder)} cannot be made: {shown(place)} is not a folder"
-    if not os.access(place, os.W_OK | os.X_OK):
-        return f"{shown(folder)} cannot be written: no permission for {shown(place)}"
-    return None
 
 
 def _settle(drafts: Sequence[Draft], request: RunRequest, choices: Sequence[Choice], single: Path | None) -> list[Item]:

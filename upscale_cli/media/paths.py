@@ -322,6 +322,18 @@ class _Parents:
         return self._real[path.parent], unicodedata.normalize("NFC", path.name).casefold()
 
 
+def cannot_write(folder: Path) -> str | None:
+    """Why `folder` cannot be made or written, as far as can be told without trying."""
+    place = folder
+    while not os.path.lexists(place) and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        return f"{shown(folder)} cannot be made: {shown(place)} is not a folder"
+    if not os.access(place, os.W_OK | os.X_OK):
+        return f"{shown(folder)} cannot be written: no permission for {shown(place)}"
+    return None
+
+
 def shown(path: Path | str) -> str:
     """A name as one printable line: control characters, line breaks and bytes that are no UTF-8 become escapes."""
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
