@@ -25,6 +25,8 @@ _NO_MEMORY = (
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
 )
+_M_MMAP_THRESHOLD = -3  # malloc.h
+_LARGE_BLOCK = 4 << 20  # a plane of a film of 2 megapixels is one; below, asking the machine costs more than it saves
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +162,16 @@ def _control_group_free() -> int:
             return max(0, most - int(used.read()))
     except (OSError, ValueError):  # no control group, or "max"
         return 1 << 62
+
+
+def return_freed_memory() -> None:
+    """Have large blocks go back to the machine once they are freed, from now on, where this is Linux with glibc.
+
+    Its malloc else learns from the first large block freed to keep the next ones, up to 32 MB, for itself:
+    frames then lie between what an encoder that is gone has left, and the longer a film, the more of it stays.
+    """
+    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK)
 
 
 def list_devices() -> tuple[DeviceInfo, ...]:

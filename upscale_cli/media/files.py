@@ -6,6 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
+from upscale_cli.device import return_freed_memory
 from upscale_cli.media import sniff
 from upscale_cli.media.encode import ImageSink
 from upscale_cli.media.formats import CONTAINERS
@@ -140,6 +141,7 @@ def open_sink(job: Job, options: PictureOptions, *, metadata: Metadata, info: Im
         from upscale_cli.media.video.sink import VideoSink
 
         assert isinstance(info, VideoInfo)
+        return_freed_memory()
         film = VideoSink(job, options, info)
         film.notes += ["colour profile dropped: films have none"] * bool(metadata.icc)
         return film
