@@ -18,6 +18,7 @@ from upscale_cli import device as devices
 from upscale_cli.engines.graph import BackendError, Graph, library
 from upscale_cli.engines.interface import Floats, Tiles
 from upscale_cli.engines.quantize import Ranges, find_ranges, quantized
+from upscale_cli.engines.upsampling import fold_upsampling
 from upscale_cli.errors import InferenceError, NonFiniteOutputError, OutOfMemoryError, UsageError
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
@@ -100,6 +101,8 @@ class _Compiled:
         model, precision = _core().read_model(engine.graph.xml), engine.precision
         if engine.ranges:
             model, precision = quantized(model, engine.ranges), floats(engine.graph)
+        else:
+            fold_upsampling(model)
         with _ours(f"{self.name} for tiles of {tiles.shape[2]} x {tiles.shape[1]}"):
             network = compiled(_whole_way(model, tiles), precision)
             self._requests = [network.create_infer_request() for _ in range(engine.in_flight)]

@@ -1,0 +1,63 @@
+"""Nearest-neighbour upsampling by 2 and the 3 x 3 convolution behind it as one transposed convolution.
+
+Each pixel of a picture so enlarged sees four different ones through nine weights. Summed beforehand, these are 4
+products for 9, and the enlarged picture is never written. Odena et al., Deconvolution and Checkerboard Artifacts,
+Distill 2016, tell how the two are one. Owns finding the pair in a graph, and the sums.
+"""
+
+import importlib
+from typing import Any
+
+import numpy as np
+
+from upscale_cli.engines.graph import library
+
+# Row k of a transposed kernel of 4 (stride 2, padding 1) is the sum of these rows of the kernel of 3.
+_SUMS = np.array([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]], np.float32)
+
+
+def fold_upsampling(model: Any) -> None:
+    """Put them together wherever the `openvino.Model` has both, in place."""
+    opset = importlib.import_module(f"{library().__name__}.opset13")
+    for upsampling in model.get_ordered_ops():
+        if not _doubles(upsampling):
+            continue
+        behind = [port.get_node() for port in upsampling.output(0).get_target_inputs()]
+        for conv in behind:
+            if not _is_plain(conv):
+                continue
+            kernel = conv.input_value(1).get_node().data
+            weights = np.einsum("ka,lb,oiab->iokl", _SUMS, _SUMS, kernel, optimize=True)
+            one = opset.convolution_backprop_data(
+                upsampling.input_value(0), opset.constant(weights), [2, 2], None, [1, 1], [1, 1], [1, 1]
+            )
+            one.set_friendly_name(conv.get_friendly_name())
+            for port in conv.output(0).get_target_inputs():
+                port.replace_source_output(one.output(0))
+
+
+def _doubles(node: Any) -> bool:
+    """Whether it repeats every row and column once."""
+    if node.get_type_name() != "Interpolate":
+        return False
+    said = node.get_attributes()
+    scales, axes = (node.input_value(index).get_node() for index in (1, 2))
+    return (
+        (said["mode"], said["shape_calculation_mode"], said["nearest_mode"]) == ("nearest", "scales", "floor")
+        and said["coordinate_transformation_mode"] == "asymmetric"
+        and all(each.get_type_name() == "Constant" for each in (scales, axes))
+        and scales.data.tolist() == [2, 2]
+        and axes.data.tolist() == [2, 3]
+    )
+
+
+def _is_plain(node: Any) -> bool:
+    """A convolution of 3 x 3 with known weights that keeps the size."""
+    if node.get_type_name() != "Convolution" or node.input_value(1).get_node().get_type_name() != "Constant":
+        return False
+    said = node.get_attributes()
+    return (
+        list(node.input(1).get_shape())[2:] == [3, 3]
+        and (said["strides"], said["dilations"]) == ([1, 1], [1, 1])
+        and (said["pads_begin"], said["pads_end"]) == ([1, 1], [1, 1])
+    )
