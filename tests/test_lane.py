@@ -70,3 +70,22 @@ def test_a_lane_lets_in_as_many_more_as_are_kept_on_purpose_while_there_is_room(
     lane.widen(3, 10)
     thread.join(PATIENCE_S)
     assert len(entered) == 5
+
+
+def test_a_lane_whose_lock_an_interrupt_left_taken_is_closed_for_the_other_thread_too() -> None:
+    """Ctrl-C between taking the lock and the block that gives it back, as happens where two threads want it."""
+    lane: Lane[str] = Lane()
+    ended: list[StoppedError] = []
+
+    def wait() -> None:
+        try:
+            lane.get()
+        except StoppedError as error:
+            ended.append(error)
+
+    lane._changed.acquire()
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    lane.close()
+    thread.join(PATIENCE_S)
+    assert len(ended) == 1

@@ -1,5 +1,6 @@
 """The way from one thread to the next: bounded by number and by bytes, closed from either end. Knows no picture."""
 
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable
@@ -78,6 +79,10 @@ class Lane(Generic[T]):
             self._closed = self._closed or cause or StoppedError()
             self._items.clear()
             self._changed.notify_all()
+        # Ctrl-C may come when the lock is taken and the block not begun yet that gives it back: others would wait for it.
+        with contextlib.suppress(RuntimeError):  # none of it is left
+            while True:
+                self._changed.release()
 
     def _wait(self, ready: Callable[[], bool]) -> None:
         self._changed.wait_for(lambda: self._closed is not None or ready())
