@@ -254,7 +254,7 @@ def test_memory_for_one_tile_only_is_found_out_and_remembered() -> None:
 
 
 @pytest.mark.parametrize("trouble", ["broken", "black"])
-def test_a_bad_batch_is_redone_in_fp32_and_told_of_each_of_its_frames(trouble: str) -> None:
+def test_a_bad_frame_is_redone_in_fp32_and_those_that_went_with_it_are_not(trouble: str) -> None:
     frames = frames_of(8)
     frames[5].color[0, 0] = 255
 
@@ -268,16 +268,35 @@ def test_a_bad_batch_is_redone_in_fp32_and_told_of_each_of_its_frames(trouble: s
         made = upscaler.strips(frame, 64, 96, coming=frames[index + 1 : index + 8])
         same(list(made), [frame])
         redone.append(upscaler.effort.redone)
-    assert redone == [0, 0, 0, 0, 1, 1, 1, 1]
+    assert redone == [0, 0, 0, 0, 0, 1, 0, 0]
+    assert [shape[0] for shape in engine.shapes] == [4, 4, 1, 1, 1, 1], "who it is shows when they go apart"
 
 
 def test_a_frame_that_nothing_comes_of_leaves_the_next_film_unharmed() -> None:
     frames = frames_of(8)
-    engine = Card(in_flight=3, broken=lambda tiles: len(tiles) == 3, always=True)
+    frames[4].color[0, 0] = 255
+    engine = Card(in_flight=3, broken=lambda tiles: bool((tiles[:, 0, 0] == 1).all(-1).any()), always=True)
     upscaler = Upscaler([engine], batch=3)
     with pytest.raises(InferenceError, match="no usable picture"):
         film(upscaler, frames)
-    same(film(upscaler, frames[:2]), frames[:2])
+    same(film(upscaler, frames[:4]), frames[:4])
+
+
+@pytest.mark.parametrize("in_flight", [1, 2, 3])
+@pytest.mark.parametrize("static", [None, 0.0])
+def test_of_a_bad_batch_only_its_frame_is_harmed_in_whatever_place(static: float | None, in_flight: int) -> None:
+    """Every tile that was under way comes out, in its order, and is remembered where it stands still."""
+    for spoilt in range(6):
+        frames = still(6)
+        frames[spoilt].color[20, 30] = 255
+
+        def bad(tiles: np.ndarray) -> bool:
+            return bool((tiles == 1).all(-1).any())
+
+        engine = Card(in_flight=in_flight, precision="fp16", broken=bad)
+        upscaler = Upscaler([engine], tile_px=40, batch=5)
+        same(film(upscaler, frames, static=static), frames)
+        assert [twin.precision for twin in engine.made] == ["fp32"]
 
 
 def test_an_enlargement_that_is_left_keeps_nothing() -> None:

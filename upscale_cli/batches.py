@@ -1,9 +1,11 @@
 """Tiles of a picture, and of those that come after it, in batches through one engine: filled, sent ahead, checked.
 
 Tiles sent with those of an earlier picture wait for their own picture's turn. What goes together follows from which
-pictures were said to come, never from how long anything took. Refuses to choose sizes, and to go on without memory.
+pictures were said to come, never from how long anything took. Where nothing usable comes of pictures together, each
+goes again without the others. Refuses to choose sizes, and to go on without memory.
 """
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -42,11 +44,21 @@ class _Batch:
 
     lr: Pixels
     """N x H x W x 3: of those that are new, what goes to the engine."""
-    tiles: list[tuple[Tile, Inferred | None]] = field(default_factory=list)
-    """Each with what is known of it, where it is not new."""
+    tiles: list[tuple[Rows, Tile, Inferred | None]] = field(default_factory=list)
+    """Each with the picture it is of, and what is known of it where it is not new."""
     remembered: list[Inferred | None] = field(default_factory=list)
     """For each that is new, where its enlargement is kept."""
     asked: Callable[[], Floats] = lambda: np.empty(0, np.float32)
+
+    def apart(self) -> list["_Batch"]:
+        """The same, each picture for itself."""
+        parts, done = [], 0
+        for _, group in itertools.groupby(self.tiles, key=lambda each: id(each[0])):
+            tiles = list(group)
+            new = slice(done, done + sum(known is None for _, _, known in tiles))
+            parts.append(_Batch(self.lr[new], tiles, self.remembered[new]))
+            done = new.stop
+        return parts
 
 
 class Batches:
@@ -73,6 +85,8 @@ class Batches:
         self._uncut: deque[Rows] = deque()
         self._places = _places(self._uncut, grid)
         self._waiting: deque[_Batch] = deque()
+        self._again: deque[_Batch] = deque()
+        """To be submitted once more, before anything else."""
         self._made: deque[Made] = deque()
         if recall:
             recall.begin(grid)
@@ -95,23 +109,30 @@ class Batches:
         self._uncut.extend(new)
         self._told.popleft()
         for _ in range(len(self._grid)):
-            if not self._made:
+            while not self._made:
                 self._make()
             yield self._made.popleft()
 
     def _make(self) -> None:
-        """The tiles of the next batch, behind which as many are submitted as the engine wants."""
-        while len(self._waiting) < self.engine.in_flight and (batch := self._cut()):
+        """The tiles of the next batch, behind which as many are submitted as the engine wants; none where its pictures
+        have to go apart.
+        """
+        while len(self._waiting) < self.engine.in_flight and (
+            batch := self._again.popleft() if self._again else self._cut()
+        ):
             if len(batch.lr):
                 batch.asked = self.engine.submit(batch.lr)
             self._waiting.append(batch)
         batch = self._waiting.popleft()
-        sr, redone = self._answer(batch)
+        answer = self._answer(batch)
+        if answer is None:
+            return
+        sr, redone = answer
         for kept, pixels in zip(batch.remembered, sr, strict=True):
             if kept:
                 kept.sr = pixels.copy()
         fresh = iter(sr)
-        for left, (tile, known) in zip(reversed(range(len(batch.tiles))), batch.tiles, strict=True):
+        for left, (_, tile, known) in zip(reversed(range(len(batch.tiles))), batch.tiles, strict=True):
             pixels = next(fresh) if known is None else known.sr
             assert pixels is not None  # it was in a batch before, or earlier in this one
             self._made.append(Made(tile, pixels, known is not None, redone and known is None, not left))
@@ -128,7 +149,7 @@ class Batches:
                 lr = np.empty((self.size, grid.rows.side, grid.columns.side, 3), source.dtype)
             source.fill(lr[new], self._top + tile.top, tile.left)
             known = self._recall.find(tile, lr[new]) if self._recall else None
-            batch.tiles.append((tile, known))
+            batch.tiles.append((source, tile, known))
             if known is None:
                 batch.remembered.append(self._recall.add(tile, lr[new], self.engine.scale) if self._recall else None)
                 new += 1
@@ -137,14 +158,21 @@ class Batches:
         batch.lr = lr[:new]
         return batch
 
-    def _answer(self, batch: _Batch) -> tuple[Floats, bool]:
-        """A batch that was submitted, enlarged, and whether it had to be redone in fp32."""
+    def _answer(self, batch: _Batch) -> tuple[Floats, bool] | None:
+        """A batch that was submitted, enlarged, and whether it had to be redone in fp32. None where one of several
+        pictures spoils it: which one shows when they go apart, and the others come out as if it had not been there.
+        """
         engine, lr = self.engine, batch.lr
         if not len(lr):
             return batch.asked(), False
         try:
             return _checked(engine, lr, batch.asked()), False
         except (NonFiniteOutputError, _BlackTileError) as error:
+            if len(parts := batch.apart()) > 1:
+                # An engine loses what is under way when an earlier one fails, so that goes again too.
+                self._again.extendleft(reversed([*parts, *self._waiting]))
+                self._waiting.clear()
+                return None
             if engine.precision == "fp32":
                 raise _broken(engine) from error
         wide = self._wide()
