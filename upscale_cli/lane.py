@@ -79,7 +79,7 @@ class Lane(Generic[T]):
             self._closed = self._closed or cause or StoppedError()
             self._items.clear()
             self._changed.notify_all()
-        # Ctrl-C may come when the lock is taken and the block not begun yet that gives it back: others would wait for it.
+        # Ctrl-C may come when the lock is taken and the block not begun that gives it back: others would wait for it.
         with contextlib.suppress(RuntimeError):  # none of it is left
             while True:
                 self._changed.release()
