@@ -105,12 +105,17 @@ class Upscaler:
         return grade.look.cube(grade.strength) if isinstance(grade, Grade) and grade.look else None
 
     def begin(self, static: float | None) -> None:
-        """The next frame has nothing to do with those before. From it on, tiles that change by no more than `static`
-        levels of 255 from frame to frame are inferred once; None is for pictures that have nothing in common.
+        """The next frame has nothing to do with those before, nor was told of. From it on, tiles that change by no more
+        than `static` levels of 255 from frame to frame are inferred once; None is for pictures that have nothing in
+        common.
         """
         self._foreseen = {}
         for stage in (*self._style, *self._networks):
             stage.begin(static)
+
+    def expects(self, frame: Frame) -> bool:
+        """Whether it was told that this frame comes next, or among the next, and may have begun with it."""
+        return frame in self._foreseen
 
     def enlarge(
         self,

@@ -1,15 +1,15 @@
 """Jobs through read, enlarge and write, three at a time: one being decoded, one in the network, one being encoded.
 
 A picture goes from the network to its file by strips, so that encoding overlaps inference within one picture too.
-Owns the threads and how much may wait between them. Refuses paths to choose, collisions, journals and printing: a job
-comes with its target, a result goes out.
+Owns the threads, how much may wait between them, and which pictures go through the network together. Refuses paths to
+choose, collisions, journals and printing: a job comes with its target, a result goes out.
 """
 
 import queue
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 from threading import Thread
 
 from upscale_cli.calm import Calm
@@ -56,13 +56,15 @@ def process(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Item:
-    """One frame on its way, or one strip of it, or, without a frame, the end of its job."""
+    """One frame on its way, or one strip of it, or, without a frame, the end of its job, or that it was opened."""
 
     work: Work
     frame: Frame | None = None
     bytes: int = 0
     height: int = 0
     """Of the whole frame."""
+    opened: bool = False
+    """The job is, and no more: what is to come is known before there is room for it."""
 
 
 class _Run:
@@ -121,6 +123,8 @@ class _Run:
     def _enlarge(self, item: _Item) -> None:
         """The calling thread's share: one frame through the network, and on to the writer strip by strip."""
         work, frame = item.work, item.frame
+        if item.opened:
+            return
         if frame is None:
             self.pictures.put(item)
             return
@@ -134,6 +138,8 @@ class _Run:
                 work.fail(error)
             finally:
                 work.enlarging.stop()
+        if work.error is not None:
+            self.upscaler.begin(None)  # it may be in the middle of it, with pictures behind that went along
         self.sources.release(item.bytes)
 
     def _enlarge_frame(self, work: Work, frame: Frame) -> None:
@@ -142,7 +148,7 @@ class _Run:
         # Pages of one file may differ in size; each is enlarged as much as the first.
         height = max(1, round(frame.height * job.height / info.height))
         width = max(1, round(frame.width * job.width / info.width))
-        if work.frames % work.part == 0 or not work.in_pixels:
+        if not self.upscaler.expects(frame) and (work.frames % work.part == 0 or not work.in_pixels):
             self._begin(work, film=not info.counted)
         for strip in self._made(work, frame, height, width, info):
             if work.error is not None:  # it cannot be written
@@ -185,7 +191,8 @@ class _Run:
                 assumed=self.options.assumed,
             )
         space = work.meaning.space
-        coming = self._coming(work, self.upscaler.ahead(frame, height, width))
+        # A style is shown a picture in another space in its own time.
+        coming = self._coming(work, 0 if space else self.upscaler.ahead(frame, height, width))
         strips = self.upscaler.strips(frame, height, width, depth=depth, space=space, progress=tick, coming=coming)
         if work.keyframes:
             strips = work.keyframes.strips(frame, strips, height, width, depth=depth)
@@ -197,15 +204,32 @@ class _Run:
 
     def _coming(self, work: Work, most: int) -> list[Frame]:
         """As many of the frames after the one at hand. They are waited for: tiles must go through the network in the
-        same company whatever the speed of the reader, and wherever an earlier run was killed.
+        same company whatever the speed of the reader, and of a film wherever an earlier run was killed. The seconds of
+        a batch are those of the picture it is waited for, whatever else is in it.
         """
         most = self.sources.widen(most, work.frame_bytes)
-        most = min(most, work.block - 1 - work.frames % work.block)
+        if work.kind is work:
+            most = min(most, work.block - 1 - work.frames % work.block)
         work.enlarging.stop()
-        while len(self.held) < most and not (self.held and _ends(self.held[-1])):
-            self.held.append(self.sources.get())
+        coming = list(islice(self._after(work), most))
         work.enlarging.start()
-        return [item.frame for item in islice(self.held, most) if item and item.frame]
+        return coming
+
+    def _after(self, work: Work) -> Iterator[Frame]:
+        """The frames that may go with the one at hand: of a film its own, of a still picture the next of its kind. All
+        of them hold as much memory as that one, so that there is room for every one that is waited for.
+        """
+        for place in count():
+            if place == len(self.held):
+                self.held.append(self.sources.get())
+            item = self.held[place]
+            if item is None or item.work.kind != work.kind or (work.kind is work and item.frame is None):
+                return
+            if item.frame is None:
+                continue
+            if self.upscaler.styled and item.work.colors != work.colors:
+                return
+            yield item.frame
 
     def _read(self) -> None:
         """The reader thread: decode every job's frames, no further ahead than the lane has room."""
@@ -241,6 +265,7 @@ class _Run:
             elif info.animated:
                 work.part = work.block = info.frames
                 work.static = 0.0
+            self.sources.put(_Item(work, opened=True))
             # By the header's count: asking for one more would keep the source and its pixels until there is room.
             while work.error is None and (found < info.frames or not info.counted):
                 work.reading.stop()
@@ -316,11 +341,6 @@ class _Run:
             write_cube(job.cube, work.cube, title=job.source.stem)
         work.writing.stop()
         work.sink_notes = tuple(sink.notes)
-
-
-def _ends(item: _Item | None) -> bool:
-    """A job, or all of them."""
-    return item is None or item.frame is None
 
 
 def _frame_bytes(frame: Frame) -> int:

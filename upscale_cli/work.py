@@ -93,6 +93,21 @@ class Work:
     out_pixels: int = 0
     error: Exception | None = None
 
+    @property
+    def kind(self) -> object:
+        """What still pictures have in common that may go through the network together: as large and as deep, they
+        become as large. Of anything else it is itself, as its frames go with no other's.
+        """
+        job, info = self.job, self.info
+        if info is None or not info.counted or info.animated or info.frames > 1:
+            return self
+        return info.height, info.width, info.channels, info.alpha, info.depth, job.height, job.width
+
+    @property
+    def colors(self) -> object:
+        """What one `meaning` comes of, where pictures are of one kind; of a still picture, once it was read."""
+        return self.metadata.icc, self.info and self.info.format
+
     def fail(self, error: Exception) -> None:
         self.error = self.error or error
 
