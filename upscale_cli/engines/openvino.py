@@ -17,6 +17,7 @@ import numpy as np
 from upscale_cli import device as devices
 from upscale_cli.engines.graph import BackendError, Graph, library
 from upscale_cli.engines.interface import Floats, Tiles
+from upscale_cli.engines.kept import kept
 from upscale_cli.engines.quantize import Ranges, find_ranges, quantized
 from upscale_cli.engines.upsampling import fold_upsampling
 from upscale_cli.errors import InferenceError, NonFiniteOutputError, OutOfMemoryError, UsageError
@@ -98,13 +99,19 @@ class _Compiled:
 
     def __init__(self, engine: OpenVINOEngine, tiles: Tiles) -> None:
         self.name, self.precision, self.shape = engine.name, engine.precision, tiles.shape
-        model, precision = _core().read_model(engine.graph.xml), engine.precision
-        if engine.ranges:
-            model, precision = quantized(model, engine.ranges), floats(engine.graph)
-        else:
-            fold_upsampling(model)
+        precision = floats(engine.graph) if engine.ranges else engine.precision
+        key = f"{tiles.shape} {tiles.dtype} {engine.ranges}"
+
+        def fresh() -> Any:
+            model = _core().read_model(engine.graph.xml)
+            if engine.ranges:
+                model = quantized(model, engine.ranges)
+            else:
+                fold_upsampling(model)
+            return compiled(_whole_way(model, tiles), precision)
+
         with _ours(f"{self.name} for tiles of {tiles.shape[2]} x {tiles.shape[1]}"):
-            network = compiled(_whole_way(model, tiles), precision)
+            network = kept(engine.graph.xml.parent, key, _core(), _settings(precision), fresh)
             self._requests = [network.create_infer_request() for _ in range(engine.in_flight)]
         self._held: list[Tiles | None] = [None] * engine.in_flight  # what they read: nothing else may keep it
         self._next = 0
@@ -143,13 +150,16 @@ def _ours(what: str) -> Iterator[None]:
 
 def compiled(model: Any, precision: str) -> Any:
     """The `openvino.CompiledModel` of an `openvino.Model`, as every network here runs."""
+    return _core().compile_model(model, "CPU", _settings(precision))
+
+
+def _settings(precision: str) -> dict[str, str]:
     threads = os.environ.get("OMP_NUM_THREADS", "")  # as every other library here takes it
-    settings = {
+    return {
         "INFERENCE_PRECISION_HINT": PRECISIONS[precision],
         "NUM_STREAMS": "1",  # all threads on one tile: the least memory, and no slower
         **({"INFERENCE_NUM_THREADS": threads} if threads.isdigit() and int(threads) else {}),
     }
-    return _core().compile_model(model, "CPU", settings)
 
 
 @functools.cache
