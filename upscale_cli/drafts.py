@@ -8,7 +8,7 @@ from pathlib import Path
 
 from upscale_cli.errors import InputError
 from upscale_cli.media.files import is_video, probe
-from upscale_cli.media.formats import CONTAINERS, EXTENSIONS, RAW, can_hold, size_fault
+from upscale_cli.media.formats import BECOMES, CONTAINERS, EXTENSIONS, can_hold, size_fault
 from upscale_cli.media.image import ImageInfo
 from upscale_cli.media.job import Job
 from upscale_cli.media.paths import Found, shown
@@ -50,7 +50,8 @@ def draft(found: Found, request: RunRequest, size: Size, single: Path | None) ->
         raise InputError(f"its output of {width} x {height} is more than fits into memory. Use a smaller size.")
     if request.in_place and found.path.is_symlink():
         raise InputError("is a link; --in-place replaces real files only. Name the file it points to.")
-    plain = Draft(found, info, size, height, width, factor, info.format, found.path.suffix)
+    format = info.format if request.in_place else BECOMES.get(info.format, info.format)
+    plain = Draft(found, info, size, height, width, factor, format, found.path.suffix)
     if is_video(found.path):
         return _video(plain, request, single)
     ending = request.format or (ending_of(single) if single else "")
@@ -58,18 +59,16 @@ def draft(found: Found, request: RunRequest, size: Size, single: Path | None) ->
         raise InputError(f"is a picture, which {shown(single.name)} is not for. Choose one of {', '.join(EXTENSIONS)}.")
     if ending in EXTENSIONS:
         return _in_format(replace(plain, format=EXTENSIONS[ending], suffix=f".{ending}"), request)
-    if info.format == RAW and not request.in_place:
-        return replace(plain, format="TIFF", suffix=".tif")  # which holds all of it
     reason = _objection(plain, request)
-    if reason is None and (request.in_place or EXTENSIONS.get(ending_of(found.path)) == info.format):
+    if reason is None and (request.in_place or EXTENSIONS.get(ending_of(found.path)) == format):
         return plain
     if reason is not None and request.in_place:
-        raise InputError(f"cannot stay {info.format}: {reason}. Leave out --in-place.")
-    for format in (info.format, "PNG", "TIFF"):
-        suffix = "." + next((ending for ending, name in EXTENSIONS.items() if name == format), "")
-        other = replace(plain, format=format, suffix=suffix)
+        raise InputError(f"cannot stay {format}: {reason}. Leave out --in-place.")
+    for known in (format, "PNG", "TIFF"):
+        suffix = "." + next((ending for ending, name in EXTENSIONS.items() if name == known), "")
+        other = replace(plain, format=known, suffix=suffix)
         if _objection(other, request) is None:
-            return replace(other, notes=(f"{reason}: written as {format}",) if reason else ())
+            return replace(other, notes=(f"{reason}: written as {known}",) if reason else ())
     raise InputError(f"its output of {width} x {height} fits no format. Use a smaller size.")
 
 

@@ -14,7 +14,9 @@ EXTENSIONS = {
 CONTAINERS = {"mp4": "MP4", "m4v": "MP4", "mov": "MOV", "mkv": "MATROSKA", "webm": "WEBM"}
 """Of videos, by their endings; others are read and not written."""
 RAW = "RAW"
-"""Camera files of any maker, which are read and not written: they become TIFF."""
+"""Camera files of any maker."""
+BECOMES = {RAW: "TIFF", "HEIF": "JPEG"}
+"""What is read and not written, and the format of its output where none is asked for."""
 DEEP = {"PNG", "TIFF"}
 OPAQUE = {"JPEG", "BMP"}
 ANIMATED = {"PNG", "WEBP", "AVIF", "GIF"}

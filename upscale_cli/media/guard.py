@@ -20,7 +20,7 @@ from upscale_cli.errors import InputError
 from upscale_cli.media import png
 from upscale_cli.media.paths import shown
 
-_KNOWN = "JPEG, PNG, TIFF, WebP, AVIF, BMP, GIF"
+_KNOWN = "JPEG, PNG, TIFF, WebP, AVIF, HEIC, BMP, GIF"
 _ELSEWHERE = "Get the file again, or save it as PNG in another program."
 
 # Four of Pillow's settings hold for the whole process (pixel limit, truncation, text size, warnings); one reader at a

@@ -20,7 +20,7 @@ from PIL import Image, UnidentifiedImageError
 
 from upscale_cli.errors import InputError
 from upscale_cli.media import exif as ifd
-from upscale_cli.media import png, sniff
+from upscale_cli.media import heif, png, sniff
 from upscale_cli.media.frame import Frame
 from upscale_cli.media.guard import Guard
 from upscale_cli.media.metadata import Metadata, icc_fault, orientation
@@ -127,7 +127,7 @@ class ImageSource:
         try:
             return step()
         except InputError:
-            if self._guard.salvaging or not self._allow_truncated:
+            if self._guard.salvaging or not self._allow_truncated or sniff.is_heif(self._head):
                 raise
         self._guard.salvaging = True
         self.close()
@@ -158,15 +158,17 @@ class ImageSource:
 
     def _open(self) -> ImageInfo:
         try:
-            image = self._image = Image.open(self._sound(), formats=FORMATS)
+            image = self._image = Image.open(self._sound(), formats=self._formats())
         except (OSError, SyntaxError):
             # These know better what is wrong.
             self._ask(png.verify if self._head.startswith(png.SIGNATURE) else sniff.check)
             raise
         name = "JPEG" if image.format == "MPO" else str(image.format)
-        frames = 1 if name in ("JPEG", "BMP") else getattr(image, "n_frames", 1)
+        frames = 1 if name in ("JPEG", "BMP", heif.NAME) else getattr(image, "n_frames", 1)
         if image.format == "MPO":
             self._note("holds several pictures (MPO): the first is used")
+        for note in heif.left_out(image) if name == heif.NAME else ():
+            self._note(note)
         self._first = 0
         if name == "PNG" and image.info.get("default_image") and frames > 1:
             self._first, frames = 1, frames - 1
@@ -195,6 +197,12 @@ class ImageSource:
             frames > 1,
             tuple(self.notes),
         )
+
+    def _formats(self) -> tuple[str, ...]:
+        if not sniff.is_heif(self._head):
+            return FORMATS
+        heif.register(self._guard)
+        return (heif.NAME,)
 
     def _ask(self, question: Callable[[BinaryIO], T]) -> T:
         with self.path.open("rb") as file:

@@ -22,7 +22,7 @@ from upscale_cli.numbered import Log, Numbered
 
 PICTURE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".tif", ".tiff", ".webp"}
-    | {".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".jxl", ".jp2", ".exr", ".hdr"}
+    | {".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".hif", ".jxl", ".jp2", ".exr", ".hdr"}
 )
 """Files in a folder with these endings are taken for pictures; what they really are is decided by their content."""
 

@@ -61,13 +61,11 @@ def refusal(head: bytes, suffix: str) -> str | None:
     if not head:
         return "is empty (0 bytes)."
     if head[4:8] == b"ftyp":
-        brands = {head[8:12], *(head[at : at + 4] for at in range(16, min(int.from_bytes(head[:4], "big"), 256), 4))}
+        brands = _brands(head)
         if not brands & {b"avif", b"avis"}:
             if brands & {b"crx "}:
                 return _RAW
-            if brands & _BRANDS:
-                return _LATER.format("a HEIC picture")
-            return "is a video file, not a picture."
+            return None if is_heif(head) else "is a video file, not a picture."
     for start, what, message in _STARTS:
         if head.startswith(start):
             return message.format(what)
@@ -76,6 +74,16 @@ def refusal(head: bytes, suffix: str) -> str | None:
     if b"<svg" in head[:1024]:
         return _NEVER.format("an SVG drawing")
     return None
+
+
+def _brands(head: bytes) -> set[bytes]:
+    """What a file of boxes says it is (ISO/IEC 14496-12 section 4.3)."""
+    return {head[8:12], *(head[at : at + 4] for at in range(16, min(int.from_bytes(head[:4], "big"), 256), 4))}
+
+
+def is_heif(head: bytes) -> bool:
+    """Whether a file that begins so is a HEIC picture."""
+    return head[4:8] == b"ftyp" and bool((brands := _brands(head)) & _BRANDS) and not brands & {b"avif", b"avis"}
 
 
 def is_raw(head: bytes, suffix: str) -> bool:

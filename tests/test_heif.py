@@ -1,0 +1,109 @@
+"""HEIC through the whole command: the photograph of a phone, upright, with what it carries; and files that are none."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command import place, upscale  # noqa: F401  `place` is a fixture
+from pictures import display_p3, exif, photo, psnr, ramp, read
+from PIL import Image
+
+from upscale_cli.errors import InputError
+from upscale_cli.media.exif import orientation
+from upscale_cli.media.image import probe
+
+pillow_heif = pytest.importorskip("pillow_heif", reason="the extra `heif` is not installed")
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a tiff:Orientation="6" dc:creator="Ada"/></x:xmpmeta>'
+SCENE = photo(90, 120)
+
+
+def write_heic(path: Path, *others: np.ndarray, alpha: bool = False, **options: object) -> Path:
+    """The photograph as a phone that was held sideways stores it: a quarter turned, with a word on it."""
+    pillow_heif.register_heif_opener()
+    layers = np.dstack([SCENE, ramp(90, 120)]) if alpha else SCENE
+    more = [Image.fromarray(other) for other in others]
+    options = {"exif": exif(orientation=6), "icc_profile": display_p3(), "xmp": XMP} | options
+    image = Image.fromarray(np.ascontiguousarray(np.rot90(layers)))
+    image.save(path, "HEIF", quality=95, chroma=444, save_all=bool(more), append_images=more, **options)
+    return path
+
+
+def test_it_comes_upright_with_what_it_carries(tmp_path: Path) -> None:
+    path = write_heic(tmp_path / "a.heic")
+    info = probe(path)
+    assert (info.format, info.width, info.height, info.depth, info.channels) == ("HEIF", 120, 90, 8, 3)
+    (frame,), metadata, notes = read(path)
+    assert psnr(frame.color, SCENE) > 38
+    assert metadata.icc == display_p3()
+    assert b"Ada" in (metadata.xmp or b"")
+    assert orientation(metadata.exif or b"") == 1
+    assert notes == []
+
+
+def test_it_becomes_a_jpeg_that_is_not_turned_again(place: Path) -> None:  # noqa: F811
+    write_heic(place / "IMG_1.HEIC")
+    done = upscale(".", "-o", "out")
+    assert done.exit_code == 0, done.output
+    (frame,), metadata, _ = read(place / "out" / "IMG_1_x2.jpg")
+    assert psnr(frame.color[::2, ::2], SCENE) > 33
+    assert metadata.icc == display_p3()
+    with Image.open(place / "out" / "IMG_1_x2.jpg") as image:
+        assert image.getexif().get(0x0112, 1) == 1
+        assert image.getexif()[0x010F]
+
+
+def test_its_alpha_makes_it_a_png_with_a_word(place: Path) -> None:  # noqa: F811
+    write_heic(place / "a.heic", alpha=True)
+    done = upscale("a.heic", "-o", "out")
+    assert "JPEG holds no transparency: written as PNG" in done.output
+    (frame,), _, _ = read(place / "out" / "a_x2.png")
+    assert frame.alpha is not None
+    assert psnr(frame.alpha[::2, ::2], ramp(90, 120)) > 35
+
+
+def test_of_several_pictures_the_main_one_is_used(tmp_path: Path) -> None:
+    path = write_heic(tmp_path / "a.heif", photo(60, 80, name="dunes"), primary_index=0)
+    (frame,), _, notes = read(path)
+    assert psnr(frame.color, SCENE) > 38
+    assert notes == ["holds several pictures (HEIC): the main one is used"]
+
+
+def test_ten_bits_are_read_at_eight_with_a_word(tmp_path: Path) -> None:
+    deep = photo(90, 120, depth=16)
+    pillow_heif.encode("RGB;16", (120, 90), deep.astype("<u2").tobytes(), tmp_path / "a.hif", quality=95, chroma=444)
+    (frame,), _, notes = read(tmp_path / "a.hif")
+    assert psnr(frame.color, SCENE) > 35
+    assert notes == ["10-bit HEIC read at 8 bits"]
+
+
+@pytest.mark.parametrize("salvage", [False, True])
+def test_one_that_is_cut_gives_no_black_picture(tmp_path: Path, salvage: bool) -> None:
+    path = write_heic(tmp_path / "a.heic")
+    path.write_bytes(path.read_bytes()[:-400])
+    with pytest.raises(InputError, match="is truncated"):
+        read(path, allow_truncated=salvage)
+
+
+@pytest.mark.parametrize("salvage", [False, True])
+def test_one_whose_pixels_are_damaged_gives_none_either(tmp_path: Path, salvage: bool) -> None:
+    path = write_heic(tmp_path / "a.heic")
+    data = path.read_bytes()
+    at = data.find(b"mdat") + 4
+    path.write_bytes(data[:at] + bytes(b ^ 0x55 for b in data[at:]))
+    with pytest.raises(InputError, match=r"a\.heic: "):
+        read(path, allow_truncated=salvage)
+
+
+def test_without_the_library_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_heic(tmp_path / "a.heic")
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(InputError, match=r'is a HEIC picture.*pip install "upscale-cli\[heif\]"'):
+        probe(path)
+
+
+def test_in_place_says_that_heic_is_not_written(place: Path) -> None:  # noqa: F811
+    before = write_heic(place / "a.heic").read_bytes()
+    done = upscale("a.heic", "--in-place")
+    assert "cannot stay HEIF: HEIF is not written. Leave out --in-place." in done.output + str(done.stderr)
+    assert (place / "a.heic").read_bytes() == before
