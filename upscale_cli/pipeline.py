@@ -185,6 +185,7 @@ class _Run:
         if self.upscaler.styled:
             work.meaning = meaning(
                 work.metadata.icc,
+                cicp=work.metadata.cicp,
                 format=info.format,
                 channels=frame.channels,
                 depth=frame.depth,
@@ -349,4 +350,4 @@ def _frame_bytes(frame: Frame) -> int:
 
 def _bare(metadata: Metadata) -> Metadata:
     """What a picture needs to look the same, and nothing of who took it, where or when."""
-    return Metadata(icc=metadata.icc, loop=metadata.loop)
+    return Metadata(icc=metadata.icc, loop=metadata.loop, cicp=metadata.cicp)

@@ -106,7 +106,7 @@ class Work:
     @property
     def colors(self) -> object:
         """What one `meaning` comes of, where pictures are of one kind; of a still picture, once it was read."""
-        return self.metadata.icc, self.info and self.info.format
+        return self.metadata.icc, self.metadata.cicp, self.info and self.info.format
 
     def fail(self, error: Exception) -> None:
         self.error = self.error or error

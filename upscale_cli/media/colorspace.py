@@ -22,6 +22,7 @@ from upscale_cli.media.formats import DEEP, EXTENSIONS
 from upscale_cli.media.icc import Curve, Values, profile_name, read_profile
 from upscale_cli.media.metadata import icc_fault, srgb_profile
 from upscale_cli.media.pixels import to_depth
+from upscale_cli.media.png_color import cicp_name
 
 Numbers = npt.NDArray[np.uint8 | np.uint16]
 Floats = npt.NDArray[np.float32]
@@ -205,20 +206,26 @@ class Meaning(NamedTuple):
     """Where the user should know of it."""
 
 
-def meaning(icc: bytes | None, *, format: str, channels: int, depth: int, assumed: Assumed) -> Meaning:
+def meaning(
+    icc: bytes | None, *, cicp: bytes | None = None, format: str, channels: int, depth: int, assumed: Assumed
+) -> Meaning:
     """Of a picture with this profile or none, of a format by Pillow's name, before a style is applied.
 
-    Without a profile, what is developed from RAW and films are sRGB; all else is what is `assumed`.
+    Without a profile, what is developed from RAW and films are sRGB, as is what by its `cicp` no profile holds; all
+    else is what is `assumed`.
     """
     note = ""
+    if cicp is not None:
+        instead = "sRGB" if icc is None else f"those of its profile {profile_name(icc)!r}"
+        note = f"its cICP chunk ({cicp_name(cicp)}) says what no profile holds: its colours are taken for {instead}"
     if icc is not None:
         try:
             space = _foreign(icc)
         except ValueError as error:
             reason = f"is no matrix profile ({error}): its colours are taken for sRGB"
             return Meaning(note=f"its profile {profile_name(icc)!r} {reason}")
-    elif format not in EXTENSIONS.values():
-        return Meaning()
+    elif cicp is not None or format not in EXTENSIONS.values():
+        return Meaning(note=note)
     else:
         space = assumed.space
         if depth == 16 and format in DEEP and assumed == AS_SRGB:

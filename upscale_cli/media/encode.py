@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Literal, Self
 
 import numpy as np
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from upscale_cli.errors import OutputError
 from upscale_cli.media import exif as ifd
@@ -29,7 +29,15 @@ if TYPE_CHECKING:
     from upscale_cli.media import tiff
 
 _QUALITY = {"JPEG": 95, "WEBP": 95, "AVIF": 90}
-_WORDS = {"icc": "colour profile", "exif": "EXIF", "xmp": "XMP", "iptc": "IPTC", "dpi": "resolution", "text": "text"}
+_WORDS = {
+    "icc": "colour profile",
+    "cicp": "colours by cICP",
+    "exif": "EXIF",
+    "xmp": "XMP",
+    "iptc": "IPTC",
+    "dpi": "resolution",
+    "text": "text",
+}
 _SEGMENT_BYTES = 65533  # of one JPEG marker
 _SHOWN_MS = 100  # for a frame of an animation that has no time of its own
 
@@ -155,7 +163,7 @@ class ImageSink:
         """The metadata for the picture that begins so in this format; what has no place is noted."""
         found = self._metadata.for_output(first.width, self._left)
         held = HELD[self._format]
-        lost = {name for name in ("icc", "exif", "xmp", "iptc", "dpi") if getattr(found, name) and name not in held}
+        lost = {name for name in _WORDS if name != "text" and getattr(found, name) and name not in held}
         if found.exif is not None and "exif" in held:
             lost -= {"dpi"}  # EXIF carries the resolution as well
         text = tuple(pair for pair in found.text if "text" in held or ("comment" in held and pair[0] == "Comment"))
@@ -247,6 +255,9 @@ class ImageSink:
             options |= {"lossless": True, "exact": True, "quality": 50}  # for lossless, quality means effort
         if meta.icc is not None:
             options["icc_profile"] = meta.icc
+        if meta.cicp is not None:
+            options["pnginfo"] = PngImagePlugin.PngInfo()
+            options["pnginfo"].add(b"cICP", meta.cicp)
         if meta.exif is not None:
             if self._format == "JPEG":
                 options["exif"] = ifd.PREFIX + meta.exif

@@ -143,7 +143,7 @@ def open_sink(job: Job, options: PictureOptions, *, metadata: Metadata, info: Im
         assert isinstance(info, VideoInfo)
         return_freed_memory()
         film = VideoSink(job, options, info)
-        film.notes += ["colour profile dropped: films have none"] * bool(metadata.icc)
+        film.notes += ["colour profile dropped: films have none"] * bool(metadata.icc or metadata.cicp)
         return film
     if Numbered.of(job.target):
         from upscale_cli.media.video.container import VideoInfo

@@ -25,7 +25,7 @@ STREAMED = ("PNG", "TIFF")
 _MOST_PX = {"JPEG": 65500, "WEBP": 16383, "AVIF": 65536, "GIF": 65535}
 HELD = {  # fields of Metadata each format has a place for
     "JPEG": {"icc", "exif", "xmp", "dpi", "iptc", "comment"},
-    "PNG": {"icc", "exif", "xmp", "dpi", "text", "comment", "loop"},
+    "PNG": {"icc", "cicp", "exif", "xmp", "dpi", "text", "comment", "loop"},
     "TIFF": {"icc", "exif", "xmp", "dpi", "iptc"},
     "WEBP": {"icc", "exif", "xmp", "loop"},
     "AVIF": {"icc", "exif", "xmp"},

@@ -1,11 +1,11 @@
-"""Matrix profiles: what an ICC profile says of red, green and blue and of their curves (ICC.1, v2 and v4).
+"""Matrix profiles: what an ICC profile says of red, green, blue and their curves (ICC.1, v2 and v4), and new ones.
 
 Refuses profiles that look colours up in tables (A2B), and those of inks. Knows no pixels.
 """
 
 import io
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,10 @@ Curve = Callable[[Values], Values]
 _MOST_TAGS = 256
 _TABLES = {b"A2B0", b"A2B1", b"A2B2", b"D2B0", b"D2B1", b"D2B2", b"D2B3"}
 _PARAMETERS = {0: "g", 1: "gab", 2: "gabc", 3: "gabcd", 4: "gabcdef"}
+_FLATTEST = 1e-4  # determinant of colorants; LittleCMS has the same limit
+_D50 = np.array([0.9642, 1.0, 0.8249])
+_BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
+_MADE = (2025, 6, 24, 0, 0, 0)  # the date of new profiles: that of PNG's third edition, so that their bytes stay
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,9 +53,49 @@ def read_profile(icc: bytes) -> MatrixProfile:
     if not columns:
         return MatrixProfile(curves, None)
     colorants = np.stack([_xyz(tags[name]) for name in columns], axis=1)
-    if abs(np.linalg.det(colorants)) < 1e-4:
+    if abs(np.linalg.det(colorants)) < _FLATTEST:
         raise ValueError("its primaries are no three colours")
     return MatrixProfile(curves, colorants)
+
+
+def matrix_profile(name: str, curve: Sequence[float], primaries: Sequence[float] | None) -> bytes:
+    """A new v4 profile of that description, the same bytes every time.
+
+    `curve` is g, or g, a, b, c and d, of a parametricCurveType (ICC.1 section 10.18), for every channel; `primaries`
+    as in `adapted`, or None for grey. ValueError as there.
+    """
+    kind = next(kind for kind, names in _PARAMETERS.items() if len(names) == len(curve))
+    light = b"para\0\0\0\0" + struct.pack(">HH", kind, 0) + _fixed(curve)
+    tags = {b"desc": _text(name), b"cprt": _text("No copyright, use freely"), b"wtpt": b"XYZ \0\0\0\0" + _fixed(_D50)}
+    if primaries is None:
+        return _packed(b"GRAY", tags | {b"kTRC": light})
+    colorants, to_d50 = adapted(primaries)
+    tags[b"chad"] = b"sf32\0\0\0\0" + _fixed(to_d50.ravel())
+    for channel, column in zip((b"r", b"g", b"b"), colorants.T, strict=True):
+        tags[channel + b"XYZ"] = b"XYZ \0\0\0\0" + _fixed(column)
+        tags[channel + b"TRC"] = light
+    return _packed(b"RGB ", tags)
+
+
+def adapted(primaries: Sequence[float]) -> tuple[Values, Values]:
+    """Colorants, of x and y of white, red, green and blue, and the matrix (Bradford) that makes their white D50.
+
+    Both 3 x 3; the columns of the first are red, green and blue in XYZ (SMPTE RP 177; ICC.1 annex E). ValueError where
+    these are no three colours around a white.
+    """
+    xyz = np.array([(x, y, 1 - x - y) for x, y in zip(primaries[::2], primaries[1::2], strict=True)])
+    if xyz.min() < -1e-9 or xyz[:, 1].min() <= 0:
+        raise ValueError("its primaries are no colours")
+    white, corners = xyz[0] / xyz[0, 1], xyz[1:].T
+    shares, seen = np.linalg.solve(corners, white), _BRADFORD @ white
+    if min(shares.min(), seen.min()) <= 0:
+        raise ValueError("its white is none of its primaries'")
+    to_d50 = np.linalg.inv(_BRADFORD) @ np.diag(_BRADFORD @ _D50 / seen) @ _BRADFORD
+    colorants = to_d50 @ (corners * shares)
+    if abs(np.linalg.det(colorants)) < _FLATTEST:
+        raise ValueError("its primaries are no three colours")
+    _fixed((*colorants.ravel(), *to_d50.ravel()))
+    return colorants, to_d50
 
 
 def profile_name(icc: bytes) -> str:
@@ -61,6 +105,34 @@ def profile_name(icc: bytes) -> str:
     except (OSError, ImageCms.PyCMSError):
         name = None
     return " ".join((name or "").split())[:60] or "without a name"
+
+
+def _packed(space: bytes, tags: dict[bytes, bytes]) -> bytes:
+    """Header, tag table and tags, equal ones once (ICC.1 sections 7.2 and 7.3)."""
+    start = 132 + 12 * len(tags)
+    table, body, places = struct.pack(">I", len(tags)), b"", dict[bytes, int]()
+    for name, tag in tags.items():
+        if tag not in places:
+            places[tag] = start + len(body)
+            body += tag + b"\0" * (-len(tag) % 4)
+        table += struct.pack(">4sII", name, places[tag], len(tag))
+    size = start + len(body)
+    head = struct.pack(">I4xI4s4s4s6H4s28x", size, 0x04300000, b"mntr", space, b"XYZ ", *_MADE, b"acsp") + _fixed(_D50)
+    return head.ljust(128, b"\0") + table + body
+
+
+def _fixed(values: Iterable[float]) -> bytes:
+    """As s15Fixed16Numbers. ValueError for what these cannot hold."""
+    whole = [round(value * 65536) for value in values]
+    if max(map(abs, whole)) >= 1 << 31:
+        raise ValueError("its numbers are too large")
+    return struct.pack(f">{len(whole)}i", *whole)
+
+
+def _text(words: str) -> bytes:
+    """A multiLocalizedUnicodeType in English (ICC.1 section 10.15)."""
+    text = words.encode("utf-16-be")
+    return b"mluc\0\0\0\0" + struct.pack(">II4sII", 1, 12, b"enUS", len(text), 28) + text
 
 
 def _tags(icc: bytes) -> dict[bytes, bytes]:

@@ -9,7 +9,7 @@ import io
 import os
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Self, TypeVar
@@ -20,7 +20,7 @@ from PIL import Image, UnidentifiedImageError
 
 from upscale_cli.errors import InputError
 from upscale_cli.media import exif as ifd
-from upscale_cli.media import heif, png, sniff
+from upscale_cli.media import heif, png, png_color, sniff
 from upscale_cli.media.frame import Frame
 from upscale_cli.media.guard import Guard
 from upscale_cli.media.metadata import Metadata, icc_fault, orientation
@@ -274,10 +274,15 @@ class ImageSource:
         )
 
     def _checked(self, found: Metadata) -> Metadata:
-        icc, exif = found.icc, found.exif
+        icc, exif, cicp = found.icc, found.exif, None
         if icc is not None and (fault := icc_fault(icc)):
             self._note(f"colour profile dropped: {fault}")
             icc = None
+        if self._head.startswith(png.SIGNATURE):
+            said = self._ask(png.color_chunks)
+            icc, cicp, notes = png_color.believed(said, icc, grey=self.info.channels == 1)
+            for note in notes:
+                self._note(note)
         if exif is not None:
             try:
                 if not ifd.is_whole(exif):
@@ -288,7 +293,7 @@ class ImageSource:
                 self._note(f"EXIF dropped: it is damaged ({error})")
                 exif = None
         dpi = found.dpi if found.dpi is None or all(0 < value < 1e6 for value in found.dpi) else None
-        return Metadata(icc, exif, found.xmp, dpi, found.loop, found.iptc, found.text)
+        return replace(found, icc=icc, exif=exif, dpi=dpi, cicp=cicp)
 
     def _frame(self, index: int) -> Frame:
         image = self._image
@@ -321,8 +326,7 @@ class ImageSource:
         for note in pixels.notes:
             self._note(note)
         if pixels.icc is not None:
-            known = self.metadata
-            self._metadata = Metadata(pixels.icc, known.exif, known.xmp, known.dpi, known.loop, known.iptc, known.text)
+            self._metadata = replace(self.metadata, icc=pixels.icc)
         alpha = None if pixels.alpha is None else upright(pixels.alpha, turn)
         return Frame(upright(pixels.color, turn), alpha, seconds)
 

@@ -21,7 +21,7 @@ class Metadata:
 
     `exif` is a block that starts with its TIFF header; `iptc` the IPTC-IIM records; `dpi` horizontal and vertical;
     `loop` how often an animation plays (0: for ever, None: once); `text` pairs of keyword and text (PNG text, "Comment"
-    of JPEG, GIF).
+    of JPEG, GIF); `cicp` the four bytes of a PNG whose colours no profile of matrix and curves holds.
     """
 
     icc: bytes | None = None
@@ -31,6 +31,7 @@ class Metadata:
     loop: int | None = None
     iptc: bytes | None = None
     text: tuple[tuple[str, str], ...] = ()
+    cicp: bytes | None = None
 
     def for_output(self, width: int, height: int) -> "Metadata":
         """The same for an upright picture of this size in pixels: orientation 1, sizes right, no stale thumbnail."""

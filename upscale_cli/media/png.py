@@ -23,6 +23,7 @@ MOST_CHUNK_BYTES = 1 << 24
 """Of a profile or a text, inflated."""
 _MOST_TEXT_BYTES = 48 << 20  # of all texts; Pillow refuses the picture at 64
 _TEXTS = {b"tEXt", b"zTXt", b"iTXt"}
+_COLOR_BYTES = {b"cICP": 4, b"sRGB": 1, b"gAMA": 4, b"cHRM": 32}
 _CACHED_BYTES = 1 << 18  # filtered at a time, so that all passes find them in the cache
 
 
@@ -73,7 +74,7 @@ def verify(file: BinaryIO) -> None:
 
 
 def sound(file: BinaryIO) -> tuple[bytes | None, list[str]]:
-    """The file less the texts and profiles that had better not be read, or None for all of it; a note for each.
+    """The file less the texts and words on colour that had better not be read, or None for all of it; a note for each.
 
     For the sake of one that is damaged, or inflates without end, Pillow would refuse the whole picture.
     """
@@ -94,7 +95,7 @@ def sound(file: BinaryIO) -> tuple[bytes | None, list[str]]:
             fault = "is too large"
         elif file.read(4) != _checksum(kind, payload):
             fault = "does not match its checksum"
-        elif kind == b"iCCP" and not _packed(kind, payload):
+        elif (kind == b"iCCP" and not _packed(kind, payload)) or length != _COLOR_BYTES.get(kind, length):
             fault = "is damaged"
         if fault:
             bad.append((start, at))
@@ -111,6 +112,17 @@ def _without(file: BinaryIO, places: list[tuple[int, int]]) -> bytes:
         kept += file.read(start - file.tell())
         file.seek(end)
     return kept + file.read()
+
+
+def color_chunks(file: BinaryIO) -> dict[bytes, bytes]:
+    """What is said of the colours beside a profile: the first of each kind before the pixels that `sound` leaves in."""
+    found: dict[bytes, bytes] = {}
+    for kind, payload in chunks(file, skip=frozenset({b"IDAT"})):
+        if kind == b"IDAT":
+            break
+        if len(payload) == _COLOR_BYTES.get(kind):
+            found.setdefault(kind, payload)
+    return found
 
 
 def frames_claimed(file: BinaryIO) -> int:
@@ -190,6 +202,8 @@ class Writer:
 
 
 def _metadata_chunks(metadata: Metadata) -> Iterator[bytes]:
+    if metadata.cicp is not None:
+        yield chunk(b"cICP", metadata.cicp)
     if metadata.icc is not None:
         yield chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(metadata.icc))
     if metadata.dpi is not None:

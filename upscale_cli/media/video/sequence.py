@@ -130,7 +130,7 @@ class SequenceSource:
                     "A film has one size. Name the folder to enlarge each by itself."
                 )
             found = source.metadata
-            self.metadata = Metadata(icc=found.icc, dpi=found.dpi)
+            self.metadata = Metadata(icc=found.icc, dpi=found.dpi, cicp=found.cicp)
             if found.exif or found.xmp or found.iptc or found.text:
                 self._note("EXIF, XMP and text of its pictures dropped")
             for note in source.notes:
