@@ -11,6 +11,7 @@ from PIL import Image
 
 from upscale_cli.errors import InputError
 from upscale_cli.media.exif import orientation
+from upscale_cli.media.icc import profile_name
 from upscale_cli.media.image import probe
 
 pillow_heif = pytest.importorskip("pillow_heif", reason="the extra `heif` is not installed")
@@ -75,6 +76,34 @@ def test_ten_bits_are_read_at_eight_with_a_word(tmp_path: Path) -> None:
     (frame,), _, notes = read(tmp_path / "a.hif")
     assert psnr(frame.color, SCENE) > 35
     assert notes == ["10-bit HEIC read at 8 bits"]
+
+
+@pytest.mark.parametrize(
+    ("primaries", "transfer", "name", "kept"),
+    [
+        (12, 13, "Display P3, sRGB curve", None),
+        (1, 13, None, None),
+        (1, 1, None, None),
+        (2, 2, None, None),
+        (9, 16, None, bytes((9, 16, 0, 1))),
+    ],
+)
+def test_colours_by_numbers_become_a_profile(
+    tmp_path: Path, primaries: int, transfer: int, name: str | None, kept: bytes | None
+) -> None:
+    path = write_heic(
+        tmp_path / "a.heic", icc_profile=None, color_primaries=primaries, transfer_characteristics=transfer,
+        matrix_coefficients=6, full_range_flag=1,
+    )  # fmt: skip
+    metadata = read(path)[1]
+    assert (metadata.icc and profile_name(metadata.icc)) == name
+    assert metadata.cicp == kept
+
+
+def test_a_profile_is_believed_before_numbers(tmp_path: Path) -> None:
+    path = write_heic(tmp_path / "a.heic", color_primaries=9, transfer_characteristics=16, matrix_coefficients=9)
+    metadata = read(path)[1]
+    assert (metadata.icc, metadata.cicp) == (display_p3(), None)
 
 
 @pytest.mark.parametrize("salvage", [False, True])

@@ -11,6 +11,7 @@ from upscale_cli.media.guard import Guard
 INSTALL = 'Install it with `pip install "upscale-cli[heif]"`'
 NAME = "HEIF"
 """What Pillow calls the format."""
+_STILL = {4, 5, 8, 13, 16, 18}  # ITU-T H.273, table 3: powers, linear, sRGB, PQ, HLG
 
 
 def register(guard: Guard) -> None:
@@ -20,6 +21,17 @@ def register(guard: Guard) -> None:
     except ImportError as error:
         raise guard.fault(f"is a HEIC picture, which pillow-heif reads. {INSTALL}.") from error
     pillow_heif.register_heif_opener()
+
+
+def color_codes(image: Image.Image) -> bytes | None:
+    """What a picture without a profile says of its colours, as the payload of PNG's cICP; None for sRGB or a profile.
+
+    The curve of films (BT.709 and its like) stands in many still pictures that no program shows by it.
+    """
+    nclx = image.info.get("nclx_profile") or {}
+    primaries, transfer = (nclx.get(name, 2) for name in ("color_primaries", "transfer_characteristics"))
+    told = primaries != 2 and transfer in _STILL and not image.info.get("icc_profile")
+    return bytes((primaries, transfer, 0, 1)) if told else None
 
 
 def left_out(image: Image.Image) -> list[str]:

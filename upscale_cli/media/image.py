@@ -278,8 +278,8 @@ class ImageSource:
         if icc is not None and (fault := icc_fault(icc)):
             self._note(f"colour profile dropped: {fault}")
             icc = None
-        if self._head.startswith(png.SIGNATURE):
-            said = self._ask(png.color_chunks)
+        said = self._color_codes()
+        if said:
             icc, cicp, notes = png_color.believed(said, icc, grey=self.info.channels == 1)
             for note in notes:
                 self._note(note)
@@ -294,6 +294,13 @@ class ImageSource:
                 exif = None
         dpi = found.dpi if found.dpi is None or all(0 < value < 1e6 for value in found.dpi) else None
         return replace(found, icc=icc, exif=exif, dpi=dpi, cicp=cicp)
+
+    def _color_codes(self) -> dict[bytes, bytes]:
+        """What is said of colours beside a profile, as PNG's chunks."""
+        if self._head.startswith(png.SIGNATURE):
+            return self._ask(png.color_chunks)
+        codes = heif.color_codes(self._image) if self._image is not None and self.info.format == heif.NAME else None
+        return {b"cICP": codes} if codes else {}
 
     def _frame(self, index: int) -> Frame:
         image = self._image
