@@ -381,3 +381,19 @@ def test_header_only_probe_decodes_nothing(tmp_path: Path) -> None:
     head = data.getvalue()[:33] + struct.pack(">I4s", 10, b"IDAT")
     (tmp_path / "a.png").write_bytes(head)
     assert probe(tmp_path / "a.png").width == 60
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.bmp"])
+def test_a_picture_is_in_memory_once_while_it_is_worked_on(tmp_path: Path, name: str) -> None:
+    Image.fromarray(photo(300, 400)).save(tmp_path / name)
+
+    def held() -> int:
+        stats = Image.core.get_stats()
+        return stats["allocated_blocks"] + stats["reused_blocks"] - stats["freed_blocks"] - stats["blocks_cached"]
+
+    before = held()
+    with ImageSource(tmp_path / name) as source:
+        first, second = (list(source.frames())[0].color for _ in range(2))
+        assert held() == before, "by Pillow too"
+        assert np.array_equal(first, second)
+        assert source.metadata.exif is None

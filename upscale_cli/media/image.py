@@ -98,6 +98,7 @@ class ImageSource:
     def close(self) -> None:
         if self._image is not None:
             self._image.close()
+            self._image = None
         if self._tiff is not None:
             self._tiff.close()
 
@@ -303,6 +304,8 @@ class ImageSource:
         return {b"cICP": codes} if codes else {}
 
     def _frame(self, index: int) -> Frame:
+        if self._image is None:
+            self._open()
         image = self._image
         assert image is not None
         icc = self.metadata.icc
@@ -314,7 +317,10 @@ class ImageSource:
         seconds = image.info.get("duration", 0) / 1000 if self.info.animated else None
         deep = self.info.depth == 16 and self._png_depth == 16
         pixels = self._deep_png(image) if deep else from_pillow(image, icc)
-        return self._finish(pixels, self._turn, seconds)
+        frame = self._finish(pixels, self._turn, seconds)
+        if self.info.frames == 1:
+            self.close()  # or Pillow's own pixels, 4 bytes each, would stay until the last strip is written
+        return frame
 
     def _deep_png(self, image: Image.Image) -> Pixels:
         if image.mode.startswith("I;16"):
