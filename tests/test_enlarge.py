@@ -6,6 +6,7 @@ import pytest
 from nearest_engine import NearestEngine, nearest
 from PIL import Image
 
+from upscale_cli import stage
 from upscale_cli.engines.interface import unit_floats
 from upscale_cli.enlarge import Upscaler
 from upscale_cli.errors import InferenceError, OutOfMemoryError, UsageError
@@ -380,3 +381,19 @@ def test_settings_that_mean_nothing_are_refused(settings: dict) -> None:
         Upscaler([NearestEngine()], **settings)
     with pytest.raises(UsageError, match="at least one"):
         Upscaler([])
+
+
+def test_strips_of_wide_pictures_are_less_high(monkeypatch: pytest.MonkeyPatch, spices: npt.NDArray[np.uint8]) -> None:
+    """Three of them are in memory: of 12,000 pixels x4 in tiles of 1024 they would be half a gigabyte each."""
+
+    def upscaler(tile_px: int = 0) -> tuple[NearestEngine, Upscaler]:
+        engine = NearestEngine(4)
+        engine.tile_px = 1024
+        return engine, Upscaler([engine], tile_px=tile_px)
+
+    assert upscaler()[1].cost(8000, 12_000).bytes < 8000 * 12_000 * 3 + 5 * (256 << 20)
+    assert upscaler(1024)[1].cost(8000, 12_000).bytes > 8000 * 12_000 * 3 + 8 * (256 << 20), "as was asked for"
+    monkeypatch.setattr(stage, "_STRIP_BYTES", 250 * 3 * 16 * spices.shape[1])
+    engine, low = upscaler()
+    np.testing.assert_array_equal(low.enlarge_rgb8(spices), nearest(spices, 4))
+    assert {shape[1:3] for shape in engine.shapes} == {(224, spices.shape[1])}

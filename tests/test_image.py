@@ -393,7 +393,7 @@ def test_a_picture_is_in_memory_once_while_it_is_worked_on(tmp_path: Path, name:
 
     before = held()
     with ImageSource(tmp_path / name) as source:
-        first, second = (list(source.frames())[0].color for _ in range(2))
+        (first,), (second,) = ([frame.color for frame in source.frames()] for _ in range(2))
         assert held() == before, "by Pillow too"
         assert np.array_equal(first, second)
         assert source.metadata.exif is None

@@ -18,6 +18,7 @@ from upscale_cli.tiles import RAMP_PX, Blend, Depth, Pixels, Plan, plan, smalles
 
 _OVERLAP_SHARE = 6  # an automatic tile is at least 6 overlaps wide: margins then cost less than (6 / 5)^2
 _MOST_BATCH = 16
+_STRIP_BYTES = 256 << 20  # of 8 bits: of a wider picture the tiles are less high, since three strips are in memory
 LUMA = np.array([[0.299], [0.587], [0.114]], np.float32)  # BT.601, full range
 
 Tick = Callable[[int, int], None]
@@ -123,7 +124,18 @@ class Stage:
         multiple = self.engine.multiple_of
         height, width = (-(-side // multiple) * multiple for side in (height, width))
         tile_px = min(self._tile_px, self._most_px or self._tile_px) if self.engine.tileable else max(height, width)
-        return plan(height, width, tile_px=tile_px, margin=self._margin, ramp=self._ramp, multiple=multiple)
+        rows_px = None
+        if self.engine.tileable and not self._wanted_px:
+            rows_px = max(self._fine_px, _STRIP_BYTES // (3 * self.engine.scale**2 * width))
+        return plan(
+            height,
+            width,
+            tile_px=tile_px,
+            margin=self._margin,
+            ramp=self._ramp,
+            multiple=multiple,
+            rows_px=rows_px,
+        )
 
     def _remarks(self, grid: Plan) -> tuple[str, ...]:
         """What is to be said of these tiles."""

@@ -118,8 +118,17 @@ def smallest_tile(margin: int, ramp: int = RAMP_PX, multiple: int = 1) -> int:
     return (-(-(2 * margin + ramp) // multiple) - (-max(ramp, 2) // multiple)) * multiple
 
 
-def plan(height: int, width: int, *, tile_px: int, margin: int, ramp: int = RAMP_PX, multiple: int = 1) -> Plan:
-    """Cover `height` x `width` input pixels with equal tiles of at most `tile_px` a side.
+def plan(
+    height: int,
+    width: int,
+    *,
+    tile_px: int,
+    margin: int,
+    ramp: int = RAMP_PX,
+    multiple: int = 1,
+    rows_px: int | None = None,
+) -> Plan:
+    """Cover `height` x `width` input pixels with equal tiles of at most `tile_px` a side, and `rows_px` high.
 
     Every pixel is covered; all tiles have one shape; neighbours share at least 2 margin + ramp pixels; no tile is
     larger than the number of them demands, so nothing is a sliver and little is done twice. An image that fits into
@@ -132,8 +141,9 @@ def plan(height: int, width: int, *, tile_px: int, margin: int, ramp: int = RAMP
             f"Tiles of {tile_px} px are too small: this network needs {smallest} px. "
             f"Use --tile {smallest} or more, or --tile 0 to have it chosen."
         )
-    rows, columns = (_spread(length, tile_px, 2 * margin + ramp, ramp, multiple) for length in (height, width))
-    return Plan(rows, columns)
+    overlap = 2 * margin + ramp
+    rows = _spread(height, min(tile_px, rows_px or tile_px), overlap, ramp, multiple)
+    return Plan(rows, _spread(width, tile_px, overlap, ramp, multiple))
 
 
 def _spread(length: int, tile_px: int, overlap: int, ramp: int, multiple: int) -> Axis:
