@@ -248,3 +248,14 @@ def test_a_file_that_vanishes_between_opening_and_reading(tmp_path: Path) -> Non
         (tmp_path / "a.png").unlink()
         with pytest.raises(InputError, match="No such file"):
             list(source.frames())
+
+
+def test_a_compression_that_nobody_reads_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    Image.fromarray(photo()).save(tmp_path / "a.tif", compression="tiff_lzw")
+    entry = struct.pack("<HHIHH", 259, 3, 1, 5, 0)
+    data = (tmp_path / "a.tif").read_bytes()
+    assert data.count(entry) == 1
+    (tmp_path / "a.tif").write_bytes(data.replace(entry, struct.pack("<HHIHH", 259, 3, 1, 50001, 0)))
+    with pytest.raises(InputError, match="its WEBP compression cannot be read at 8 bits; save it without compression"):
+        read(tmp_path / "a.tif")
+    assert capfd.readouterr().err == "", "libtiff had its say, too"

@@ -380,7 +380,7 @@ class ImageSource:
         self._guard.check_pixels(page.imagewidth, page.imagelength)
         if not self._guard.salvaging:
             tiff.check_complete(page, self.path.stat().st_size)
-        if not tiff.is_plain(page) and tiff.depth(page) == 8 and (pixels := self._eight_bit_page(page)) is not None:
+        if tiff.by_pillow(page) and (pixels := self._eight_bit_page(page)) is not None:
             return self._finish(pixels, 1, None)
         return self._finish(tiff.decode(page, page.index, self.metadata.icc), 1, None)
 

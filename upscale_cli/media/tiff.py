@@ -35,6 +35,7 @@ _OF_THE_PIXELS = (
 )
 _DEFLATE, _HORIZONTAL, _STRAIGHT_ALPHA = 8, 2, 2
 _BY_TIFFFILE = {1, 8, 32946, 32773}  # nothing, deflate under both its numbers, PackBits
+_BY_NOBODY = {50001}  # WebP: the libtiff inside Pillow was built without, and says so on the terminal
 _BY_OPENCV = {5, 8, 32946, 32773}  # LZW, and deflate with a predictor of floats; of others it may give black
 _DEFLATE_RATIO = 1032  # zlib can make no more of a byte
 _SPARE_BYTES = 1 << 25
@@ -84,9 +85,13 @@ def has_alpha(page: tifffile.TiffPage) -> bool:
     return any(kind in (1, 2) for kind in page.extrasamples)
 
 
-def is_plain(page: tifffile.TiffPage) -> bool:
-    """Whether tifffile alone decodes it; libtiff, which Pillow uses, prints on the terminal when data are damaged."""
-    return page.bitspersample >= 8 and page.compression in (1, 8, 32946) and page.photometric in (0, 1, 2)
+def by_pillow(page: tifffile.TiffPage) -> bool:
+    """Whether it is left to Pillow: 8 bits or fewer, in what tifffile alone does not decode.
+
+    No more than that: libtiff, which Pillow uses, prints on the terminal when data are damaged.
+    """
+    plain = page.bitspersample >= 8 and page.compression in (1, 8, 32946) and page.photometric in (0, 1, 2)
+    return not plain and depth(page) == 8 and page.compression not in _BY_NOBODY
 
 
 def check_complete(page: tifffile.TiffPage, size_bytes: int) -> None:
