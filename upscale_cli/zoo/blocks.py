@@ -18,10 +18,10 @@ def narrowed(image: Tensor, network: nn.Module) -> Tensor:
 
 
 def widened(conv: nn.Module, features: Tensor, dtype: torch.dtype) -> Tensor:
-    """A 3 x 3 convolution in another precision than its weights': the last layer draws the picture itself."""
+    """A convolution in another precision than its weights': the last layer draws the picture itself."""
     assert isinstance(conv, nn.Conv2d)
     assert conv.bias is not None
-    return F.conv2d(features.to(dtype), conv.weight.to(dtype), conv.bias.to(dtype), padding=1)
+    return F.conv2d(features.to(dtype), conv.weight.to(dtype), conv.bias.to(dtype), padding=conv.padding)
 
 
 def shuffle_steps(scale: int) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from upscale_cli.zoo.blocks import conv3x3, narrowed, shuffle_steps
+from upscale_cli.zoo.blocks import conv3x3, narrowed, shuffle_steps, widened
 from upscale_cli.zoo.layout import count, fitting, shuffle_scale, width
 from upscale_cli.zoo.variant import Architecture, Shapes, Variant
 
@@ -65,7 +65,9 @@ class SRResNet(nn.Module):
         features = first
         for number in range(2, self.blocks + 3):
             features = self.get_submodule(f"block{number}")(features)
-        sr = self.get_submodule(f"block{self.blocks + 3}")(first + features).to(lr.dtype)
+        tail = self.get_submodule(f"block{self.blocks + 3}")
+        assert isinstance(tail, nn.Sequential)
+        sr = widened(tail[-1], tail[:-1](first + features), lr.dtype)
         return (torch.tanh(sr) + 1) / 2
 
 
