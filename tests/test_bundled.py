@@ -55,7 +55,7 @@ def test_a_photograph_comes_out_better_than_by_bicubic(entry: Entry, spices: np.
     protocol = Protocol(crop_border=entry.scale)
     found = score(Upscaler([open_engine(entry.name, precision="fp32")]).enlarge_rgb8(pair.lr), pair.hr, protocol)
     floor = score(Upscaler([open_engine(f"bicubic-x{entry.scale}")]).enlarge_rgb8(pair.lr), pair.hr, protocol)
-    gain = 0.9 if entry.model == "simplecnn" else {2: 1.0, 3: 0.5, 4: 0.3}[entry.scale]  # three convolutions gain less
+    gain = {2: 1.0, 3: 0.5, 4: 0.3}[entry.scale] * (0.8 if entry.model == "simplecnn" else 1)  # of three convolutions
     assert found["psnr_y"] > floor["psnr_y"] + gain
     assert found["ssim_y"] > floor["ssim_y"]
 
