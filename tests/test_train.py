@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 
 from upscale_cli import zoo
@@ -207,6 +208,22 @@ def test_train_writes_weights_that_upscale_can_use(tmp_path: Path, spices: np.nd
     again = train(dataclasses.replace(request, resume=True))
     assert again
     assert again.facts.scores == report.facts.scores
+
+
+def test_two_trainings_into_one_folder_do_not_spoil_each_other(tmp_path: Path, spices: np.ndarray) -> None:
+    (tmp_path / "data").mkdir()
+    Image.fromarray(spices[:80, :80]).save(tmp_path / "data" / "a.png")
+    data = (str(tmp_path / "data"),)
+    config = dataclasses.replace(TINY, steps=2, validate_every=2)
+    request = TrainRequest(config=config, data=data, valid=data, folder=tmp_path / "run")
+    (tmp_path / "run").mkdir()
+    with (
+        FileLock(tmp_path / "run" / ".lock"),
+        pytest.raises(UsageError, match=r"Another training writes to .*run\."),
+    ):
+        train(request)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
+    assert train(request) is not None, "when the other has ended"
 
 
 def test_train_without_photographs(tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 import json
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 from torch import nn
 
 from upscale_cli import __version__, zoo
@@ -100,14 +102,31 @@ def _train(
     trainer = Trainer(config, method, ranks)
     validation = Validation(config, method.variant, data.valid if ranks.first else [], ranks.device)
     folder.mkdir(parents=True, exist_ok=True)
-    if ranks.first:
-        for part in folder.glob(".*.part"):  # what a killed training was writing
-            part.unlink()
-    if resumed := ranks.shared(resumed):
-        trainer.restore(resumed)
-    rows = [open_board(folder / "tensorboard", trainer.step)] if request.tensorboard and ranks.first else []
-    loop.run(trainer, data.sampler, validation.score, folder=folder, rows=rows, watch=watch)
-    return _finish(trainer, method, validation, request) if ranks.first else None
+    with _alone(folder) if ranks.first else nullcontext():
+        if ranks.first:
+            for part in folder.glob(".*.part"):  # what a killed training was writing
+                part.unlink()
+        if resumed := ranks.shared(resumed):
+            trainer.restore(resumed)
+        rows = [open_board(folder / "tensorboard", trainer.step)] if request.tensorboard and ranks.first else []
+        loop.run(trainer, data.sampler, validation.score, folder=folder, rows=rows, watch=watch)
+        return _finish(trainer, method, validation, request) if ranks.first else None
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """UsageError where another process trains into the folder: each would overwrite what the other saves."""
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise UsageError(f"Another training writes to {folder}. Let it end, or choose another -o.") from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # Windows keeps what is open
+            Path(lock.lock_file).unlink()
+        lock.release()
 
 
 def transfer(module: nn.Module, weights: str) -> int:
