@@ -273,7 +273,7 @@ def test_the_extras_hold_what_the_formats_need() -> None:
     }
     ways = {way.name: set(way.packages) for way in exporting._FORMATS.values() if way.packages}
     assert extras.items() >= ways.items()
-    assert extras.keys() - ways.keys() == {"datasets", "raw", "spandrel", "tensorboard"}
+    assert extras.keys() - ways.keys() == {"datasets", "heif", "raw", "spandrel", "tensorboard"}
     pinned = {line.partition("==")[0] for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines()}
     assert set().union(*extras.values()) <= pinned
 
