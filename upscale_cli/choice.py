@@ -164,14 +164,15 @@ def _in_a_row(factor: float, networks: Sequence[Network]) -> tuple[Network, ...]
 
 
 def _ranked(entries: Sequence[Entry]) -> list[str]:
-    """Families, best first."""
+    """Families, best first; none below the light one, since all that are take longer."""
     here = [entry for entry in entries if entry.status == "bundled" and local(entry) is not None]
     scores = {
         entry.model: score.psnr_y
         for entry in here
         if entry.scale == USUAL_SCALE and (score := entry.score(_RANKED_BY)) is not None
     }
-    return sorted(scores, key=lambda name: -scores[name])
+    floor = scores.get(LIGHT_MODEL, 0)
+    return sorted((name for name in scores if scores[name] >= floor), key=lambda name: -scores[name])
 
 
 def _limit(draft: Draft) -> float:
