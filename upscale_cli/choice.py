@@ -164,7 +164,7 @@ def _in_a_row(factor: float, networks: Sequence[Network]) -> tuple[Network, ...]
 
 
 def _ranked(entries: Sequence[Entry]) -> list[str]:
-    """Families, best first; none below the light one, since all that are take longer."""
+    """Families, best first; none below the light one: what ships to compare with takes longer for less."""
     here = [entry for entry in entries if entry.status == "bundled" and local(entry) is not None]
     scores = {
         entry.model: score.psnr_y

@@ -19,8 +19,8 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from upscale_cli.errors import InputError
+from upscale_cli.media import carried, heif, png, png_color, sniff
 from upscale_cli.media import exif as ifd
-from upscale_cli.media import heif, png, png_color, sniff
 from upscale_cli.media.frame import Frame
 from upscale_cli.media.guard import Guard
 from upscale_cli.media.metadata import Metadata, icc_fault, orientation
@@ -184,7 +184,7 @@ class ImageSource:
         if name == "PNG" and frames == 1 and self._ask(png.frames_claimed) != 1:
             self._note("its animation is damaged: the still picture is used")
         self._guard.check_pixels(*image.size, frames)
-        self._turn = self._orientation()
+        self._turn = self._orientation(image)
         width, height = image.size if self._turn < 5 else image.size[::-1]
         return ImageInfo(
             self.path,
@@ -218,30 +218,9 @@ class ImageSource:
             self._note(note)
         return self.path if less is None else io.BytesIO(less)
 
-    def _block(self) -> bytes | None:
-        """The EXIF block, wherever the format has put it."""
-        assert self._image is not None
-        if self._image.format == "PNG":  # it may stand behind the pixels, where Pillow has not looked yet
-            with self.path.open("rb") as file:
-                found = [data for kind, data in png.chunks(file, skip=frozenset({b"IDAT", b"fdAT"})) if kind == b"eXIf"]
-            if found:
-                return ifd.bare(found[0])
-            if old := self._image.info.get("Raw profile type exif"):  # ImageMagick's hexadecimal text
-                try:
-                    return ifd.bare(bytes.fromhex("".join(str(old).split("\n")[3:])))
-                except ValueError:
-                    return b""  # no block, which is noted where the metadata are checked
-        block = self._image.info.get("exif")
-        return ifd.bare(block) if block else None
-
-    def _xmp(self) -> bytes | None:
-        assert self._image is not None
-        xmp = self._image.info.get("xmp")
-        return xmp.encode() if isinstance(xmp, str) else xmp
-
-    def _orientation(self) -> int:
+    def _orientation(self, image: Image.Image) -> int:
         try:
-            return orientation(self._block(), self._xmp())
+            return orientation(carried.exif(image, self.path), carried.xmp(image))
         except ValueError:
             return 1  # the damaged block is noted where the metadata are read
 
@@ -255,24 +234,10 @@ class ImageSource:
         assert image is not None
         if image.format == "PNG" and self.info.frames == 1:
             image.load()  # text may stand behind the pixels
-        info = image.info
-        dpi = info.get("dpi")
-        text = [(key, str(value)) for key, value in getattr(image, "text", {}).items() if _is_text(key)]
-        if comment := info.get("comment"):
-            text.append(("Comment", comment.decode("utf-8", "replace") if isinstance(comment, bytes) else str(comment)))
-        if "icc_profile" in info and not info["icc_profile"]:
+        found = carried.metadata(image, self.path, animated=self.info.animated)
+        if "icc_profile" in image.info and found.icc is None:
             self._note("colour profile dropped: it is damaged, or not all of it is there")
-        photoshop = info.get("photoshop")
-        iptc = photoshop.get(0x0404) if isinstance(photoshop, dict) else None
-        return Metadata(
-            icc=info.get("icc_profile") or None,
-            exif=self._block(),
-            xmp=self._xmp() or None,
-            dpi=(float(dpi[0]), float(dpi[1])) if dpi and all(value > 0 for value in dpi) else None,
-            loop=info.get("loop") if self.info.animated else None,
-            iptc=iptc,
-            text=tuple(text),
-        )
+        return found
 
     def _checked(self, found: Metadata) -> Metadata:
         icc, exif, cicp = found.icc, found.exif, None
@@ -394,8 +359,3 @@ class ImageSource:
             image.seek(page.index)
             image.load()
             return from_pillow(image, self.metadata.icc)
-
-
-def _is_text(key: str) -> bool:
-    """Text a person wrote; not the containers of other metadata."""
-    return key != "XML:com.adobe.xmp" and not key.startswith("Raw profile type")
