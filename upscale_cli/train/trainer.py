@@ -36,6 +36,8 @@ class Trainer:
                 f"A batch of {config.batch} cannot be divided evenly among {ranks.size} process(es) in "
                 f"{config.accumulate} part(s) each. Choose another batch or accumulate."
             )
+        if ranks.device.type == "cpu":
+            devices.keep_freed_memory()
         self.config = config
         self.ranks = ranks
         self.networks = method.networks.to(ranks.device).train()
