@@ -1,5 +1,6 @@
 """Compiled networks that are read back instead of being compiled again."""
 
+import gc
 from pathlib import Path
 
 import numpy as np
@@ -33,10 +34,26 @@ def test_a_second_start_compiles_nothing_and_makes_the_same_picture(
     assert not list(tmp_path.rglob("*.part"))
 
 
-def test_what_compiles_at_once_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spices: np.ndarray) -> None:
+def test_of_what_compiles_at_once_only_the_first_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spices: np.ndarray
+) -> None:
     monkeypatch.setattr(kept, "SLOW_SECONDS", 3600)
-    open_engine(SMALL, device="cpu", precision="int8").infer(spices[None, :40, :48])
-    assert not _blobs(tmp_path)
+    engine = open_engine(SMALL, device="cpu", precision="int8")
+    engine.infer(spices[None, :40, :48])
+    (first,) = _blobs(tmp_path)
+    engine.infer(spices[None, :48, :40])
+    assert _blobs(tmp_path) == [first], "a folder of pictures of many sizes would write each"
+
+
+def test_what_was_read_back_outlives_its_file_and_what_read_it(tmp_path: Path, spices: np.ndarray) -> None:
+    tile = spices[None, :40, :48]
+    expected = open_engine(SMALL, device="cpu", precision="fp32").infer(tile)
+    engine = open_engine(SMALL, device="cpu", precision="fp32")
+    engine.infer(tile)
+    (blob,) = _blobs(tmp_path)
+    blob.unlink()
+    gc.collect()
+    np.testing.assert_array_equal(engine.infer(tile), expected)
 
 
 @pytest.mark.parametrize("left", [0, 100, 5000])

@@ -53,6 +53,7 @@ class OpenVINOEngine:
         self.coarse = self.precision != "fp32"  # the last layer too is computed in it
         self.tile_px = next((side for side in _TILE_PX if self.tile_bytes(side, side) <= _TILE_BYTES), 256)
         self._compiled: OrderedDict[tuple[object, ...], _Compiled] = OrderedDict()
+        self._started = False
 
     def infer(self, tiles: Tiles) -> Floats:
         """N x H x W x 3 to N x sH x sW x 3 in [0, 1]; see Engine."""
@@ -65,7 +66,8 @@ class OpenVINOEngine:
             self._compiled.move_to_end(key)
         else:
             self._make_room(tiles.shape)
-            self._compiled[key] = _Compiled(self, tiles)
+            self._compiled[key] = _Compiled(self, tiles, first=not self._started)
+            self._started = True
         return self._compiled[key].submit(tiles)
 
     def _make_room(self, shape: tuple[int, ...]) -> None:
@@ -97,7 +99,7 @@ class OpenVINOEngine:
 class _Compiled:
     """The graph compiled for tiles of one shape, and the requests that take turns."""
 
-    def __init__(self, engine: OpenVINOEngine, tiles: Tiles) -> None:
+    def __init__(self, engine: OpenVINOEngine, tiles: Tiles, *, first: bool) -> None:
         self.name, self.precision, self.shape = engine.name, engine.precision, tiles.shape
         precision = floats(engine.graph) if engine.ranges else engine.precision
         key = f"{tiles.shape} {tiles.dtype} {engine.ranges}"
@@ -111,8 +113,8 @@ class _Compiled:
             return compiled(_whole_way(model, tiles), precision)
 
         with _ours(f"{self.name} for tiles of {tiles.shape[2]} x {tiles.shape[1]}"):
-            network = kept(engine.graph.xml.parent, key, _core(), _settings(precision), fresh)
-            self._requests = [network.create_infer_request() for _ in range(engine.in_flight)]
+            self._network = kept(engine.graph.xml.parent, key, _core(), _settings(precision), fresh, first=first)
+            self._requests = [self._network.create_infer_request() for _ in range(engine.in_flight)]
         self._held: list[Tiles | None] = [None] * engine.in_flight  # what they read: nothing else may keep it
         self._next = 0
 
