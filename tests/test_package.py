@@ -68,7 +68,7 @@ def test_its_metadata(installed: Path) -> None:
     assert (metadata["License-Expression"], metadata["Requires-Python"]) == ("Apache-2.0", ">=3.11")
     requirements = metadata.get_all("Requires-Dist") or []
     assert all(">=" in requirement for requirement in requirements), "every dependency has a floor"
-    assert "upscale = upscale_cli.cli.app:main" in (installed / INFO / "entry_points.txt").read_text("utf-8")
+    assert "upscale = upscale_cli.__main__:program" in (installed / INFO / "entry_points.txt").read_text("utf-8")
 
 
 def test_it_works_without_the_source_tree(installed: Path, tmp_path: Path) -> None:

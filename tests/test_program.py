@@ -88,3 +88,32 @@ main()
     assert output == ""
     assert errors.endswith("\nInterrupted: 0 made, 2 left. The same command goes on from here.\n")
     assert names("out") == []
+
+
+@pytest.mark.parametrize(("end", "code", "last"), [
+    ("sys.exit()", 0, ""),
+    ("sys.exit(7)", 7, ""),
+    ("sys.exit('no')", 1, "no"),
+    ("raise ValueError('no')", 1, "ValueError: no"),
+    ("raise KeyboardInterrupt", 130, "KeyboardInterrupt"),
+])  # fmt: skip
+def test_its_end_calls_whoever_asked_and_waits_for_threads_and_keeps_the_code(end: str, code: int, last: str) -> None:
+    script = f"""
+import atexit, sys, tempfile, threading, time, weakref
+from upscale_cli import __main__ as process
+assert not weakref.finalize._registered_with_atexit, "would be called behind the end"
+folder = []
+def main():
+    atexit.register(print, "asked")
+    folder.append(tempfile.TemporaryDirectory())
+    print(folder[0].name)
+    threading.Thread(target=lambda: (time.sleep(0.2), print("thread"))).start()
+    {end}
+process.main = main
+process.program()
+"""
+    found, text, errors = program(code=script)
+    folder, *words = text.splitlines()
+    assert (found, words) == (code, ["thread", "asked"])
+    assert not Path(folder).exists()
+    assert errors.strip().splitlines()[-1:] == ([last] if last else [])
