@@ -17,6 +17,7 @@ import numpy as np
 from upscale_cli import device as devices
 from upscale_cli.engines.graph import BackendError, Graph, library
 from upscale_cli.engines.interface import Floats, Tiles
+from upscale_cli.engines.joining import part_joined
 from upscale_cli.engines.kept import kept
 from upscale_cli.engines.quantize import Ranges, find_ranges, quantized
 from upscale_cli.engines.upsampling import fold_upsampling
@@ -110,18 +111,21 @@ class _Compiled:
                 model = quantized(model, engine.ranges)
             else:
                 fold_upsampling(model)
+                part_joined(model)
             return compiled(_whole_way(model, tiles), precision)
 
         with _ours(f"{self.name} for tiles of {tiles.shape[2]} x {tiles.shape[1]}"):
             self._network = kept(engine.graph.xml.parent, key, _core(), _settings(precision), fresh, first=first)
-            self._requests = [self._network.create_infer_request() for _ in range(engine.in_flight)]
+        self._requests: list[Any] = []  # made when it is their turn: each has the memory of a tile
         self._held: list[Tiles | None] = [None] * engine.in_flight  # what they read: nothing else may keep it
         self._next = 0
 
     def submit(self, tiles: Tiles) -> Callable[[], Floats]:
-        turn, self._next = self._next, (self._next + 1) % len(self._requests)
-        request = self._requests[turn]
+        turn, self._next = self._next, (self._next + 1) % len(self._held)
         with _ours(self.name):
+            if turn == len(self._requests):
+                self._requests.append(self._network.create_infer_request())
+            request = self._requests[turn]
             request.wait()  # of a tile that nobody asked for
             self._held[turn] = lr = np.require(tiles, requirements=["C", "W"])  # the library refuses others
             request.set_input_tensor(library().Tensor(lr, shared_memory=True))
