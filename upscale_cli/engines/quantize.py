@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from upscale_cli.engines.graph import library
+from upscale_cli.engines.tail import linear_end
 from upscale_cli.errors import OutputError, WeightsError
 from upscale_cli.manifest import models_path
 from upscale_cli.weights import source
@@ -117,9 +118,15 @@ def find_ranges(identity: str, name: str) -> Ranges | None:
 
 
 def convolutions(model: Any) -> list[Any]:
-    """The nodes of `model` that can be rounded: convolutions with weights in the graph, in its order."""
+    """The nodes of `model` that can be rounded: convolutions with weights in the graph, in its order.
+
+    Those of a linear end cannot: the one convolution that they are together costs little, and draws the picture.
+    """
+    tail = {node.get_friendly_name() for node in linear_end(model)}
     return [
-        node for node in model.get_ordered_ops() if node.get_type_name() == "Convolution" and _weights(node) is not None
+        node
+        for node in model.get_ordered_ops()
+        if node.get_type_name() == "Convolution" and _weights(node) is not None and node.get_friendly_name() not in tail
     ]
 
 

@@ -1,0 +1,204 @@
+"""The linear end of a network as one convolution.
+
+EDSR (Lim et al. 2017, arXiv:1707.02921) and its descendants enlarge by a convolution and a pixel shuffle, once or
+twice, and end in a convolution, with no activation between. All that is one convolution of 5 x 5 from the features to
+the s x s pixels of each, multiplied out beforehand: a tenth of the products, and the enlarged features are never made.
+At the rim it would differ, since each layer pads its own input with zeros: there the layers stay as they are. Owns
+finding such an end in a graph, the product of its kernels, and the rim.
+"""
+
+import importlib
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from upscale_cli.engines.graph import library
+
+LEAST_PX = 3
+"""Side of a tile from which on this can be done: the first row of features sees two others."""
+
+Values = npt.NDArray[np.float32]
+_SHUFFLE = [0, 1, 4, 2, 5, 3]
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """A convolution, and the factor by which its result is shuffled; 1 where it is not."""
+
+    conv: Any
+    biased: Any
+    kernel: Values
+    """Out x in x k x k."""
+    bias: Values
+    factor: int
+
+
+def fold_tail(model: Any) -> None:
+    """Put it together, if the `openvino.Model` has one, in place."""
+    layers = _layers(model)
+    if not layers:
+        return
+    features, scale = layers[0].conv.input_value(0), math.prod(layer.factor for layer in layers)
+    every, between = slice(None), slice(scale, -scale)
+    inner = _cut(_convolved(features, *_product(layers), scale), between, between)
+    rim = []
+    for near, kept in ((slice(LEAST_PX), slice(scale)), (slice(-LEAST_PX, None), slice(-scale, None))):
+        across, down = (_as_they_are(_cut(features, *sides), layers) for sides in ((near, every), (every, near)))
+        rim += [_cut(across, kept, every), _cut(down, between, kept)]
+    top, left, bottom, right = rim
+    opset = _opset()
+    whole = opset.concat([top, opset.concat([left, inner, right], 3), bottom], 2)
+    for port in layers[-1].biased.output(0).get_target_inputs():
+        port.replace_source_output(whole.output(0))
+
+
+def linear_end(model: Any) -> list[Any]:
+    """The convolutions that `fold_tail` would put together."""
+    return [layer.conv for layer in _layers(model)]
+
+
+def live_values_folded(model: Any) -> float:
+    """What `zoo.cost.live_values_per_pixel` says, of the model once it is folded; 0 where it cannot be."""
+    if not _layers(model):
+        return 0.0
+    side = 64
+    model = model.clone()
+    fold_tail(model)
+    model.reshape([1, 3, side, side])
+    sizes = []
+    for node in model.get_ordered_ops():
+        if node.get_type_name() in ("Convolution", "DepthToSpace"):
+            each = [math.prod(tensor.get_shape()) for tensor in (node.input_value(0), node.output(0))]
+            sizes.append(sum(each) + max(each))
+    return max(sizes) / side**2
+
+
+def _layers(model: Any) -> list[_Layer]:
+    """The longest linear end, from the features on; empty where there is none with a shuffle in it."""
+    for node in reversed(model.get_ordered_ops()):
+        layer = _layer(node, 1)
+        if layer is None or layer.kernel.shape[-1] == 1:
+            continue
+        layers = [layer]
+        while (shuffled := _unshuffled(layers[0].conv.input_value(0))) and (layer := _layer(*shuffled)):
+            layers.insert(0, layer)
+        return layers if len(layers) > 1 else []
+    return []
+
+
+def _layer(node: Any, factor: int) -> _Layer | None:
+    """The convolution with known weights whose bias is added by, or which is, `node`, if it keeps the size."""
+    biased, bias = node, None
+    if node.get_type_name() == "Add" and node.input_value(1).get_node().get_type_name() == "Constant":
+        bias, node = node.input_value(1).get_node().data, node.input_value(0).get_node()
+    if node.get_type_name() != "Convolution" or node.input_value(1).get_node().get_type_name() != "Constant":
+        return None
+    kernel, said = node.input_value(1).get_node().data, node.get_attributes()
+    around = [kernel.shape[-1] // 2] * 2
+    if (
+        bias is None
+        or bias.size != kernel.shape[0]
+        or kernel.shape[2] != kernel.shape[3]
+        or kernel.shape[3] % 2 == 0
+        or (said["strides"], said["dilations"]) != ([1, 1], [1, 1])
+        or (said["pads_begin"], said["pads_end"]) != (around, around)
+        or len(node.output(0).get_target_inputs()) > 1
+    ):
+        return None
+    return _Layer(node, biased, kernel, bias.reshape(-1), factor)
+
+
+def _unshuffled(features: Any) -> tuple[Any, int] | None:
+    """What a pixel shuffle was made of, and its factor; None for what is none, or read by others too."""
+    last = features.get_node()
+    if last.get_type_name() != "Reshape" or not _alone(last):
+        return None
+    turned = last.input_value(0).get_node()
+    if turned.get_type_name() != "Transpose" or turned.input_value(1).get_node().data.tolist() != _SHUFFLE:
+        return None
+    parted = turned.input_value(0).get_node()
+    sides = list(parted.output(0).get_partial_shape())[2:4]
+    if parted.get_type_name() != "Reshape" or not all(side.is_static for side in sides) or sides[0] != sides[1]:
+        return None
+    source = parted.input_value(0).get_node()
+    return (source, sides[0].get_length()) if _alone(source) else None
+
+
+def _alone(node: Any) -> bool:
+    """Whether its values have one reader; that of their shape is none."""
+    readers = [port.get_node().get_type_name() for port in node.output(0).get_target_inputs()]
+    return len([reader for reader in readers if reader != "ShapeOf"]) == 1
+
+
+def _product(layers: list[_Layer]) -> tuple[Values, Values]:
+    """The kernel of all as (3 s s) x in x k x k, and its bias, of what a depth-to-space by s then puts in its place."""
+    kernel = np.eye(layers[-1].kernel.shape[0])[:, None, None, :, None, None]  # out, pixel y, x, in, k, k
+    bias = np.zeros((kernel.shape[0], 1, 1))
+    for layer in reversed(layers):
+        kernel = _lifted(kernel, layer.factor)
+        bias = np.tile(bias, (1, layer.factor, layer.factor))
+        bias = bias + np.einsum("cyxmkl,m->cyx", kernel, layer.bias)
+        kernel = _composed(kernel, layer.kernel.astype(np.float64))
+    return kernel.reshape(-1, *kernel.shape[3:]).astype(np.float32), bias.reshape(-1).astype(np.float32)
+
+
+def _lifted(kernel: Any, factor: int) -> Any:
+    """A kernel on shuffled pixels as one on those they were made of."""
+    if factor == 1:
+        return kernel
+    out, phases, _, channels, size, _ = kernel.shape
+    radius = size // 2
+    wide = -(-radius // factor)
+    made = np.zeros((out, factor, phases, factor, phases, channels, factor, factor, 2 * wide + 1, 2 * wide + 1))
+    for y in range(factor):
+        for x in range(factor):
+            for down in range(-radius, radius + 1):
+                for right in range(-radius, radius + 1):
+                    (from_y, row), (from_x, column) = divmod(y + down, factor), divmod(x + right, factor)
+                    made[:, y, :, x, :, :, row, column, wide + from_y, wide + from_x] += kernel[
+                        ..., radius + down, radius + right
+                    ]
+    return made.reshape(out, factor * phases, factor * phases, channels * factor**2, 2 * wide + 1, 2 * wide + 1)
+
+
+def _composed(kernel: Any, before: Any) -> Any:
+    """One kernel that makes what `kernel` makes of what `before` made."""
+    reach, size = kernel.shape[-1], before.shape[-1]
+    made = np.zeros((*kernel.shape[:3], before.shape[1], reach + size - 1, reach + size - 1))
+    for row in range(reach):
+        for column in range(reach):
+            product = np.einsum("cyxm,mikl->cyxikl", kernel[..., row, column], before, optimize=True)
+            made[..., row : row + size, column : column + size] += product
+    return made
+
+
+def _as_they_are(features: Any, layers: list[_Layer]) -> Any:
+    for layer in layers:
+        features = _convolved(features, layer.kernel, layer.bias, layer.factor)
+    return features
+
+
+def _convolved(features: Any, kernel: Values, bias: Values, factor: int) -> Any:
+    opset, around = _opset(), [kernel.shape[-1] // 2] * 2
+    weights = opset.constant(np.ascontiguousarray(kernel))
+    made = opset.convolution(features, weights, [1, 1], around, around, [1, 1])
+    made = opset.add(made, opset.constant(bias.reshape(1, -1, 1, 1)))
+    return made if factor == 1 else opset.depth_to_space(made, "depth_first", factor)
+
+
+def _cut(picture: Any, rows: slice, columns: slice) -> Any:
+    """Of N x C x H x W."""
+    opset = _opset()
+    for axis, wanted in ((2, rows), (3, columns)):
+        if wanted != slice(None):
+            stop = np.iinfo(np.int32).max if wanted.stop is None else wanted.stop
+            ends = ([wanted.start or 0], [stop], [1], [axis])
+            picture = opset.slice(picture, *(opset.constant(np.array(end, np.int32)) for end in ends))
+    return picture
+
+
+def _opset() -> Any:
+    return importlib.import_module(f"{library().__name__}.opset13")
