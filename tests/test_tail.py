@@ -10,7 +10,7 @@ from torch import nn
 
 from upscale_cli.engines import open_engine
 from upscale_cli.engines.graph import library, trace
-from upscale_cli.engines.tail import fold_tail, linear_end, live_values_folded
+from upscale_cli.engines.tail import linear_end, live_values, shorten_tail
 from upscale_cli.zoo.edsr import EDSR
 from upscale_cli.zoo.improved import Improved
 from upscale_cli.zoo.rdn import RDN
@@ -45,7 +45,7 @@ def test_the_picture_is_the_same_to_its_corners(
     lr = np.ascontiguousarray(spices[None, :height, :width].transpose(0, 3, 1, 2), np.float32) / 255
     model = trace(network)
     assert len(linear_end(model)) == layers
-    fold_tail(model)
+    shorten_tail(model, min(lr.shape[2:]))
     with torch.inference_mode():
         expected = network(torch.from_numpy(lr)).numpy()
     found = _run(model, lr)
@@ -53,17 +53,45 @@ def test_the_picture_is_the_same_to_its_corners(
     assert np.abs(found - expected).max() < 1e-5
 
 
+class _Active(nn.Module):
+    """An activation behind the shuffle, and a last convolution of some size and number of channels."""
+
+    def __init__(self, activation: nn.Module, *, kernel: int = 3, out: int = 3, by: int = 2) -> None:
+        super().__init__()
+        self.first, self.activation, self.by = nn.Conv2d(3, 6 * by**2, 3, padding=1), activation, by
+        self.last = nn.Conv2d(6, out, kernel, padding=kernel // 2)
+        if isinstance(activation, nn.PReLU):
+            nn.init.uniform_(activation.weight, 0.1, 0.9)
+
+    def forward(self, lr: torch.Tensor) -> torch.Tensor:
+        return self.last(self.activation(nn.functional.pixel_shuffle(self.first(lr), self.by)))
+
+
+@pytest.mark.parametrize("size", [(41, 57), (1, 1), (2, 9)], ids=str)
 @pytest.mark.parametrize(
-    "network",
-    [_small(Improved, scale=4, channels=8, layers=2, residual_every=2), nn.Conv2d(3, 3, 3, padding=1)],
-    ids=["activations between", "nothing enlarged"],
+    ("network", "moved"),
+    [
+        (_small(Improved, scale=4, channels=8, layers=2, residual_every=2), True),
+        (_small(_Active, activation=nn.PReLU(6)), True),
+        (_small(_Active, activation=nn.PReLU(), kernel=9), True),
+        (_small(_Active, activation=nn.ReLU(), by=3), False),  # 27 channels: twice the products
+        (_small(_Active, activation=nn.ReLU(), out=6), False),
+        (_small(_Active, activation=nn.Tanh()), False),
+    ],
+    ids=["improved", "a slope a channel", "9 x 9", "by 3", "six channels", "tanh"],
 )
-def test_what_is_not_linear_stays(network: nn.Module) -> None:
-    model = trace(network.eval())
-    before = [each.get_friendly_name() for each in model.get_ordered_ops()]
-    fold_tail(model)
-    assert [each.get_friendly_name() for each in model.get_ordered_ops()] == before
-    assert live_values_folded(model) == 0
+def test_with_an_activation_the_last_convolution_moves_where_that_pays(
+    network: nn.Module, moved: bool, size: tuple[int, int], spices: np.ndarray
+) -> None:
+    lr = np.ascontiguousarray(spices[None, : size[0], : size[1]].transpose(0, 3, 1, 2), np.float32) / 255
+    model = trace(network)
+    assert not linear_end(model)
+    assert (live_values(model) > 0) is moved
+    shorten_tail(model, min(size))
+    assert ("DepthToSpace" in {each.get_type_name() for each in model.get_ordered_ops()}) is moved
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(lr)).numpy()
+    assert np.abs(_run(model, lr) - expected).max() < 1e-5
 
 
 def test_enlarged_features_that_others_read_too_stay(spices: np.ndarray) -> None:
@@ -90,4 +118,4 @@ def test_of_a_network_in_use_the_tiles_are_larger_and_pictures_of_one_pixel_come
         assert np.abs(engine.infer(tile) - exact.infer(tile)).max() < 1e-5
     (facts,) = tmp_path.rglob("facts.json")
     assert json.loads(facts.read_text())["live_values"] == 3 * 64  # of 64 channels; 1,536 where they are enlarged
-    assert engine.tile_px == 768
+    assert engine.tile_px == 768  # of 256

@@ -31,7 +31,7 @@ from upscale_cli.engines.quantize import (
     planes,
     quantized,
 )
-from upscale_cli.engines.tail import fold_tail
+from upscale_cli.engines.tail import shorten_tail
 from upscale_cli.errors import UsageError
 from upscale_cli.evaluate import Pair, make_pair, read_rgb8
 from upscale_cli.media.paths import picture_files
@@ -214,7 +214,7 @@ def _detail(square: Pixels) -> float:
 
 def _compiled(model: Any, precision: str, height: int, width: int) -> Any:
     model = model.clone()
-    fold_tail(model)
+    shorten_tail(model, min(height, width))
     model.reshape([1, 3, height, width])
     return compiled(model, precision)
 

@@ -149,7 +149,7 @@ def _read(folder: Path, identity: str) -> Graph:
 
 def _traced(network: Combination, scale: float | None, identity: str, folder: Path, offline: bool) -> Graph:
     """Trace it, keep it in `folder`, or where that cannot be written, in a folder that goes with this process."""
-    from upscale_cli.engines.tail import live_values_folded
+    from upscale_cli.engines import tail
     from upscale_cli.model import Picture, load_network
     from upscale_cli.zoo.cost import live_values_per_pixel
 
@@ -165,7 +165,7 @@ def _traced(network: Combination, scale: float | None, identity: str, folder: Pa
         variant.exact,
         variant.multiple_of,
         tuple(variant.dtypes),
-        live_values_folded(model) or live_values_per_pixel(variant),
+        tail.live_values(model) or live_values_per_pixel(variant),
     )
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ from upscale_cli.engines.interface import Floats, Tiles
 from upscale_cli.engines.joining import part_joined
 from upscale_cli.engines.kept import kept
 from upscale_cli.engines.quantize import Ranges, find_ranges, quantized
-from upscale_cli.engines.tail import LEAST_PX, fold_tail
+from upscale_cli.engines.tail import shorten_tail
 from upscale_cli.engines.upsampling import fold_upsampling
 from upscale_cli.errors import InferenceError, NonFiniteOutputError, OutOfMemoryError, UsageError
 
@@ -113,8 +113,7 @@ class _Compiled:
             else:
                 fold_upsampling(model)
                 part_joined(model)
-            if min(tiles.shape[1:3]) >= LEAST_PX:
-                fold_tail(model)
+            shorten_tail(model, min(tiles.shape[1:3]))
             return compiled(_whole_way(model, tiles), precision)
 
         with _ours(f"{self.name} for tiles of {tiles.shape[2]} x {tiles.shape[1]}"):

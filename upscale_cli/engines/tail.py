@@ -1,10 +1,11 @@
-"""The linear end of a network as one convolution.
+"""The end of a network in fewer products: its last convolution before the pixels are shuffled, or all as one.
 
 EDSR (Lim et al. 2017, arXiv:1707.02921) and its descendants enlarge by a convolution and a pixel shuffle, once or
 twice, and end in a convolution, with no activation between. All that is one convolution of 5 x 5 from the features to
 the s x s pixels of each, multiplied out beforehand: a tenth of the products, and the enlarged features are never made.
-At the rim it would differ, since each layer pads its own input with zeros: there the layers stay as they are. Owns
-finding such an end in a graph, the product of its kernels, and the rim.
+At the rim it would differ, since each layer pads its own input with zeros: there the layers stay as they are.
+Where there is an activation the last convolution alone moves before the shuffle, which then puts pixels in their places
+and not features. Owns finding such ends in a graph, the product of their kernels, and the rim.
 """
 
 import importlib
@@ -36,8 +37,43 @@ class _Layer:
     factor: int
 
 
-def fold_tail(model: Any) -> None:
-    """Put it together, if the `openvino.Model` has one, in place."""
+def shorten_tail(model: Any, least_side: int) -> None:
+    """Do either, if the `openvino.Model` has such an end, in place; its tiles have sides of `least_side` or more."""
+    if least_side >= LEAST_PX:
+        _fold(model)
+    _move_last(model)
+
+
+def _move_last(model: Any) -> None:
+    """Before the shuffle, if that takes no more products."""
+    opset, layer = _opset(), _last(model)
+    node = layer.conv.input_value(0).get_node() if layer else None
+    active = node if node and node.get_type_name() in ("Relu", "PRelu") and _alone(node) else None
+    if layer is None or not (shuffled := _unshuffled((active or layer.conv).input_value(0))):
+        return
+    source, factor = shuffled
+    kernel = _lifted(layer.kernel[:, None, None], factor)
+    kernel = kernel.reshape(-1, *kernel.shape[3:]).astype(np.float32)
+    if _products(kernel) > _products(layer.kernel) * factor**2:
+        return
+    features = source
+    if active and active.get_type_name() == "Relu":
+        features = opset.relu(source)
+    elif active:
+        slope = active.input_value(1).get_node().data.reshape(-1)
+        features = opset.prelu(source, opset.constant(slope if slope.size == 1 else np.repeat(slope, factor**2)))
+    whole = _convolved(features, kernel, np.repeat(layer.bias, factor**2), factor)
+    for port in layer.biased.output(0).get_target_inputs():
+        port.replace_source_output(whole.output(0))
+
+
+def _products(kernel: Values) -> int:
+    """For a pixel; kernels compute sixteen channels at a time."""
+    return kernel[0].size * -(-kernel.shape[0] // 16) * 16
+
+
+def _fold(model: Any) -> None:
+    """All of a linear end."""
     layers = _layers(model)
     if not layers:
         return
@@ -56,37 +92,38 @@ def fold_tail(model: Any) -> None:
 
 
 def linear_end(model: Any) -> list[Any]:
-    """The convolutions that `fold_tail` would put together."""
+    """The convolutions that are put together where all of the end is linear."""
     return [layer.conv for layer in _layers(model)]
 
 
-def live_values_folded(model: Any) -> float:
-    """What `zoo.cost.live_values_per_pixel` says, of the model once it is folded; 0 where it cannot be."""
-    if not _layers(model):
-        return 0.0
-    side = 64
+def live_values(model: Any) -> float:
+    """What `zoo.cost.live_values_per_pixel` says, once the end is shortened; 0 where it cannot be."""
+    side, sizes = 64, []
     model = model.clone()
-    fold_tail(model)
+    shorten_tail(model, side)
     model.reshape([1, 3, side, side])
-    sizes = []
-    for node in model.get_ordered_ops():
-        if node.get_type_name() in ("Convolution", "DepthToSpace"):
-            each = [math.prod(tensor.get_shape()) for tensor in (node.input_value(0), node.output(0))]
-            sizes.append(sum(each) + max(each))
+    nodes = [node for node in model.get_ordered_ops() if node.get_type_name() in ("Convolution", "DepthToSpace")]
+    if not any(node.get_type_name() == "DepthToSpace" for node in nodes):  # traced, shuffles are of other nodes
+        return 0.0
+    for node in nodes:
+        each = [math.prod(tensor.get_shape()) for tensor in (node.input_value(0), node.output(0))]
+        sizes.append(sum(each) + max(each))
     return max(sizes) / side**2
 
 
 def _layers(model: Any) -> list[_Layer]:
     """The longest linear end, from the features on; empty where there is none with a shuffle in it."""
-    for node in reversed(model.get_ordered_ops()):
-        layer = _layer(node, 1)
-        if layer is None or layer.kernel.shape[-1] == 1:
-            continue
-        layers = [layer]
-        while (shuffled := _unshuffled(layers[0].conv.input_value(0))) and (layer := _layer(*shuffled)):
-            layers.insert(0, layer)
-        return layers if len(layers) > 1 else []
-    return []
+    last = _last(model)
+    layers = [last] if last else []
+    while layers and (shuffled := _unshuffled(layers[0].conv.input_value(0))) and (layer := _layer(*shuffled)):
+        layers.insert(0, layer)
+    return layers if len(layers) > 1 else []
+
+
+def _last(model: Any) -> _Layer | None:
+    """The last convolution that sees more than single pixels."""
+    found = (_layer(node, 1) for node in reversed(model.get_ordered_ops()))
+    return next((layer for layer in found if layer and layer.kernel.shape[-1] > 1), None)
 
 
 def _layer(node: Any, factor: int) -> _Layer | None:
