@@ -23,6 +23,7 @@ LEAST_PX = 3
 
 Values = npt.NDArray[np.float32]
 _SHUFFLE = [0, 1, 4, 2, 5, 3]
+_LARGE = ("Convolution", "DepthToSpace", "MatMul")  # what makes more values than it reads
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,7 @@ def live_values(model: Any) -> float:
     model = model.clone()
     shorten_tail(model, side)
     model.reshape([1, 3, side, side])
-    nodes = [node for node in model.get_ordered_ops() if node.get_type_name() in ("Convolution", "DepthToSpace")]
+    nodes = [node for node in model.get_ordered_ops() if node.get_type_name() in _LARGE]
     if not any(node.get_type_name() == "DepthToSpace" for node in nodes):  # traced, shuffles are of other nodes
         return 0.0
     for node in nodes:
