@@ -48,9 +48,12 @@ def shorten_tail(model: Any, least_side: int) -> None:
 def _move_last(model: Any) -> None:
     """Before the shuffle, if that takes no more products."""
     opset, layer = _opset(), _last(model)
-    node = layer.conv.input_value(0).get_node() if layer else None
-    active = node if node and node.get_type_name() in ("Relu", "PRelu") and _alone(node) else None
-    if layer is None or not (shuffled := _unshuffled((active or layer.conv).input_value(0))):
+    if layer is None:
+        return
+    active = layer.conv.input_value(0).get_node()
+    kind = active.get_type_name()
+    known = _alone(active) and (kind == "Relu" or (kind == "PRelu" and _holds(active)))
+    if not (shuffled := _unshuffled((active if known else layer.conv).input_value(0))):
         return
     source, factor = shuffled
     kernel = _lifted(layer.kernel[:, None, None], factor)
@@ -58,9 +61,9 @@ def _move_last(model: Any) -> None:
     if _products(kernel) > _products(layer.kernel) * factor**2:
         return
     features = source
-    if active and active.get_type_name() == "Relu":
+    if known and kind == "Relu":
         features = opset.relu(source)
-    elif active:
+    elif known:
         slope = active.input_value(1).get_node().data.reshape(-1)
         features = opset.prelu(source, opset.constant(slope if slope.size == 1 else np.repeat(slope, factor**2)))
     whole = _convolved(features, kernel, np.repeat(layer.bias, factor**2), factor)
@@ -130,9 +133,9 @@ def _last(model: Any) -> _Layer | None:
 def _layer(node: Any, factor: int) -> _Layer | None:
     """The convolution with known weights whose bias is added by, or which is, `node`, if it keeps the size."""
     biased, bias = node, None
-    if node.get_type_name() == "Add" and node.input_value(1).get_node().get_type_name() == "Constant":
+    if node.get_type_name() == "Add" and _holds(node):
         bias, node = node.input_value(1).get_node().data, node.input_value(0).get_node()
-    if node.get_type_name() != "Convolution" or node.input_value(1).get_node().get_type_name() != "Constant":
+    if node.get_type_name() != "Convolution" or not _holds(node):
         return None
     kernel, said = node.input_value(1).get_node().data, node.get_attributes()
     around = [kernel.shape[-1] // 2] * 2
@@ -155,7 +158,7 @@ def _unshuffled(features: Any) -> tuple[Any, int] | None:
     if last.get_type_name() != "Reshape" or not _alone(last):
         return None
     turned = last.input_value(0).get_node()
-    if turned.get_type_name() != "Transpose" or turned.input_value(1).get_node().data.tolist() != _SHUFFLE:
+    if turned.get_type_name() != "Transpose" or not _holds(turned, _SHUFFLE):
         return None
     parted = turned.input_value(0).get_node()
     sides = list(parted.output(0).get_partial_shape())[2:4]
@@ -163,6 +166,12 @@ def _unshuffled(features: Any) -> tuple[Any, int] | None:
         return None
     source = parted.input_value(0).get_node()
     return (source, sides[0].get_length()) if _alone(source) else None
+
+
+def _holds(node: Any, values: list[int] | None = None) -> bool:
+    """Whether its second input is known, and is `values`."""
+    given = node.input_value(1).get_node()
+    return given.get_type_name() == "Constant" and values in (None, given.data.tolist())
 
 
 def _alone(node: Any) -> bool:
