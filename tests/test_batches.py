@@ -66,7 +66,7 @@ def frames_of(count: int, size: tuple[int, int] = (48, 32)) -> list[Frame]:
     return [Frame(pixels) for pixels in pan(count, size)]
 
 
-def same(made: Sequence[Frame], frames: Sequence[Frame], scale: int = 2) -> None:
+def assert_same(made: Sequence[Frame], frames: Sequence[Frame], scale: int = 2) -> None:
     for picture, frame in zip(made, frames, strict=True):
         np.testing.assert_array_equal(picture.color, nearest(frame.color, scale))
 
@@ -76,7 +76,7 @@ def same(made: Sequence[Frame], frames: Sequence[Frame], scale: int = 2) -> None
 def test_frames_of_one_tile_fill_batches(count: int, batch: int, in_flight: int) -> None:
     frames, engine = frames_of(count), Card(in_flight=in_flight)
     upscaler = Upscaler([engine], batch=batch)
-    same(film(upscaler, frames), frames)
+    assert_same(film(upscaler, frames), frames)
     assert [shape[0] for shape in engine.shapes] == [batch] * (count // batch) + [count % batch] * (count % batch > 0)
     calls = len(engine.shapes)
     assert engine.under_way == [min(in_flight, calls - call) for call in range(calls)]
@@ -88,7 +88,7 @@ def test_a_batch_goes_on_where_a_frame_of_several_tiles_ends(batch: int, in_flig
     frames, engine = frames_of(7, (96, 64)), Card(in_flight=in_flight)
     upscaler = Upscaler([engine], tile_px=40, batch=batch)
     tiles = 7 * upscaler.cost(64, 96).tiles
-    same(film(upscaler, frames), frames)
+    assert_same(film(upscaler, frames), frames)
     assert tiles == 7 * 8
     assert [shape[0] for shape in engine.shapes] == [batch] * (tiles // batch) + [tiles % batch] * (tiles % batch > 0)
     assert upscaler.effort.tiles == 8
@@ -96,7 +96,7 @@ def test_a_batch_goes_on_where_a_frame_of_several_tiles_ends(batch: int, in_flig
 
 def test_the_card_is_busy_across_frames_though_each_is_a_batch_of_its_own() -> None:
     frames, engine = frames_of(6, (96, 64)), Card(in_flight=2)
-    same(film(Upscaler([engine], tile_px=40, batch=8), frames), frames)
+    assert_same(film(Upscaler([engine], tile_px=40, batch=8), frames), frames)
     assert engine.under_way == [2] * 5 + [1]
 
 
@@ -124,14 +124,14 @@ def test_as_many_frames_are_wished_for_as_fill_what_is_in_flight() -> None:
 @pytest.mark.parametrize("told", [1, 2, 3])
 def test_told_of_less_than_a_batch_takes_it_is_as_right(told: int) -> None:
     frames, engine = frames_of(9), Card(in_flight=2)
-    same(film(Upscaler([engine], batch=8), frames, ahead=told), frames)
+    assert_same(film(Upscaler([engine], batch=8), frames, ahead=told), frames)
     assert max(shape[0] for shape in engine.shapes) == told + 1
 
 
 def test_frames_of_another_size_or_depth_begin_a_batch() -> None:
     frames = [*frames_of(3), *frames_of(2, (40, 32)), Frame(frames_of(1)[0].color.astype(np.uint16) * 257)]
     engine = Card(in_flight=2)
-    same(film(Upscaler([engine], batch=4), frames), frames)
+    assert_same(film(Upscaler([engine], batch=4), frames), frames)
     assert [shape[0] for shape in engine.shapes] == [3, 2, 1]
 
 
@@ -146,7 +146,7 @@ def test_what_was_said_to_come_and_does_not_is_forgotten(static: float | None) -
         *upscaler.strips(fourth, 64, 96, coming=[third]),
         *upscaler.strips(third, 64, 96),
     ]
-    same(made, [first, second, fourth, third])
+    assert_same(made, [first, second, fourth, third])
 
 
 @pytest.mark.parametrize("kind", ["grey", "deep", "clear"])
@@ -190,7 +190,7 @@ def test_a_network_twice_in_a_row_does_not_overwrite_what_it_has_under_way() -> 
         frame = Frame(np.asarray(image.convert("RGB").crop((0, 0, 200, 150))).astype(np.uint16) * 257)
     engine = Card(in_flight=3)
     made = Upscaler([engine, engine], tile_px=64, batch=1).enlarge(frame, 600, 800)
-    same([made], [frame], 4)
+    assert_same([made], [frame], 4)
 
 
 # --- what stands still -------------------------------------------------------------------------------------------
@@ -210,7 +210,7 @@ def test_what_stands_still_is_inferred_once_though_it_is_still_under_way(batch: 
     frames, engine = still(8), Card(in_flight=in_flight)
     upscaler = Upscaler([engine], tile_px=40, batch=batch)
     tiles = upscaler.cost(64, 96).tiles
-    same(film(upscaler, frames, static=0.0), frames)
+    assert_same(film(upscaler, frames, static=0.0), frames)
     assert sum(shape[0] for shape in engine.shapes) == tiles + 3, "all of the first, one of every second"
     assert (upscaler.effort.tiles, upscaler.effort.reused) == (tiles, tiles)
 
@@ -241,7 +241,7 @@ def test_out_of_memory_halves_what_goes_together_and_no_frame_is_lost(fails_at: 
     frames = still(12, (48, 32))
     engine = Card(in_flight=3, before=fail_once)
     upscaler = Upscaler([engine], batch=4)
-    same(film(upscaler, frames, static=static), frames)
+    assert_same(film(upscaler, frames, static=static), frames)
     assert {shape[0] for shape in engine.shapes[fails_at - 1 :]} <= {1, 2}
     assert upscaler.effort.tile_px == 48, "the batch is halved, not the tile"
 
@@ -249,7 +249,7 @@ def test_out_of_memory_halves_what_goes_together_and_no_frame_is_lost(fails_at: 
 def test_memory_for_one_tile_only_is_found_out_and_remembered() -> None:
     frames, engine = frames_of(9), Card(in_flight=2, most_pixels=48 * 32)
     upscaler = Upscaler([engine], batch=8)
-    same(film(upscaler, frames), frames)
+    assert_same(film(upscaler, frames), frames)
     assert [shape[0] for shape in engine.shapes] == [8, 4, 2] + [1] * 9
 
 
@@ -266,7 +266,7 @@ def test_a_bad_frame_is_redone_in_fp32_and_those_that_went_with_it_are_not(troub
     upscaler.begin(None)
     for index, frame in enumerate(frames):
         made = upscaler.strips(frame, 64, 96, coming=frames[index + 1 : index + 8])
-        same(list(made), [frame])
+        assert_same(list(made), [frame])
         redone.append(upscaler.effort.redone)
     assert redone == [0, 0, 0, 0, 0, 1, 0, 0]
     assert [shape[0] for shape in engine.shapes] == [4, 4, 1, 1, 1, 1], "who it is shows when they go apart"
@@ -279,7 +279,7 @@ def test_a_frame_that_nothing_comes_of_leaves_the_next_film_unharmed() -> None:
     upscaler = Upscaler([engine], batch=3)
     with pytest.raises(InferenceError, match="no usable picture"):
         film(upscaler, frames)
-    same(film(upscaler, frames[:4]), frames[:4])
+    assert_same(film(upscaler, frames[:4]), frames[:4])
 
 
 @pytest.mark.parametrize("in_flight", [1, 2, 3])
@@ -295,7 +295,7 @@ def test_of_a_bad_batch_only_its_frame_is_harmed_in_whatever_place(static: float
 
         engine = Card(in_flight=in_flight, precision="fp16", broken=bad)
         upscaler = Upscaler([engine], tile_px=40, batch=5)
-        same(film(upscaler, frames, static=static), frames)
+        assert_same(film(upscaler, frames, static=static), frames)
         assert [twin.precision for twin in engine.made] == ["fp32"]
 
 
@@ -305,4 +305,4 @@ def test_an_enlargement_that_is_left_keeps_nothing() -> None:
     strips = upscaler.strips(frames[0], 128, 192, coming=frames[1:])
     next(strips)
     strips.close()
-    same(film(upscaler, frames), frames)
+    assert_same(film(upscaler, frames), frames)

@@ -1,4 +1,4 @@
-"""The linear end of a network as one convolution, against the layers as they stand."""
+"""The end of a network in fewer products, against the layers as they stand."""
 
 import json
 from pathlib import Path
@@ -94,7 +94,7 @@ def test_with_an_activation_the_last_convolution_moves_where_that_pays(
     assert np.abs(_run(model, lr) - expected).max() < 1e-5
 
 
-def test_enlarged_features_that_others_read_too_stay(spices: np.ndarray) -> None:
+def test_enlarged_features_that_others_read_too_stay() -> None:
     class Both(nn.Module):
         def __init__(self) -> None:
             super().__init__()

@@ -93,6 +93,11 @@ def library() -> ModuleType:
         ) from error
 
 
+def operations() -> ModuleType:
+    """What graphs are made of; see `library`."""
+    return importlib.import_module(f"{library().__name__}.opset13")
+
+
 def open_graph(network: Combination, scale: float | None = None, *, offline: bool = False) -> Graph:
     """The graph of one model, or of two whose weights are mixed: from the cache, else traced and kept there.
 

@@ -6,17 +6,16 @@ of what came since make the same when added, which the library does while it com
 joins, and which weights belong to which half.
 """
 
-import importlib
 from typing import Any
 
 import numpy as np
 
-from upscale_cli.engines.graph import library
+from upscale_cli.engines.graph import operations
 
 
 def part_joined(model: Any) -> None:
     """Part every such convolution of the `openvino.Model`, in place."""
-    opset = importlib.import_module(f"{library().__name__}.opset13")
+    opset = operations()
     for conv in model.get_ordered_ops():
         if not _sees_around(conv):
             continue

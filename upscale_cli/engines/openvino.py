@@ -6,7 +6,6 @@ the conversion, the clamping and the check for NaN are part of the graph.
 
 import contextlib
 import functools
-import importlib
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from upscale_cli import device as devices
-from upscale_cli.engines.graph import BackendError, Graph, library
+from upscale_cli.engines.graph import BackendError, Graph, library, operations
 from upscale_cli.engines.interface import Floats, Tiles
 from upscale_cli.engines.joining import part_joined
 from upscale_cli.engines.kept import kept
@@ -215,7 +214,7 @@ def _whole_way(model: Any, tiles: Tiles) -> Any:
     N x sH x sW x 3, and the mean of what was not clamped yet, which NaN and infinity survive.
     """
     openvino = library()
-    opset = importlib.import_module(f"{openvino.__name__}.opset13")
+    opset = operations()
     count, height, width, channels = tiles.shape
     model.reshape([count, channels, height, width])
     clamp = model.output(0).get_node().input_value(0).get_node()

@@ -6,7 +6,6 @@ shines through is never rounded. Measures no picture: which convolutions bear it
 """
 
 import hashlib
-import importlib
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from upscale_cli.engines.graph import library
+from upscale_cli.engines.graph import library, operations
 from upscale_cli.engines.tail import linear_end
 from upscale_cli.errors import OutputError, WeightsError
 from upscale_cli.manifest import models_path
@@ -187,7 +186,7 @@ def observe(model: Any, pictures: Sequence[Pixels]) -> tuple[Group, ...]:
     nodes = convolutions(model)
     groups = _groups(nodes)
     watched = [tensor for group in groups for tensor in group.tensors]
-    extended = library().Model([_opset().result(tensor) for tensor in watched], model.get_parameters())
+    extended = library().Model([operations().result(tensor) for tensor in watched], model.get_parameters())
     run = library().Core().compile_model(extended, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     seen: dict[Any, list[Values]] = {tensor: [] for tensor in watched}
     for picture in pictures:
@@ -220,7 +219,7 @@ class _Rounding:
         """-127 to 127, times a step of each output channel."""
         most = np.abs(weights).max(axis=(1, 2, 3), keepdims=True)
         most[most == 0] = 1  # a channel of nothing but zeros
-        return self._fake(_opset().constant(weights), -most, most, _WEIGHT_LEVELS)
+        return self._fake(operations().constant(weights), -most, most, _WEIGHT_LEVELS)
 
     def of_values(self, tensor: Any, low: float, high: float) -> Any:
         key = (tensor, low, high)
@@ -236,13 +235,15 @@ class _Rounding:
         node = tensor.get_node()
         rounded = [self.of_values(part, low, high) for part in parts]
         if node.get_type_name() == "Concat":
-            return _opset().concat(rounded, **node.get_attributes()).output(0)
+            return operations().concat(rounded, **node.get_attributes()).output(0)
         where, *axes = node.input_values()[1:]
-        return _opset().interpolate(*rounded, where, axes=axes[0] if axes else None, **node.get_attributes()).output(0)
+        return (
+            operations().interpolate(*rounded, where, axes=axes[0] if axes else None, **node.get_attributes()).output(0)
+        )
 
     def _fake(self, values: Any, low: Values | np.float32, high: Values | np.float32, levels: int) -> Any:
-        ends = (_opset().constant(np.asarray(low, np.float32)), _opset().constant(np.asarray(high, np.float32)))
-        return _opset().fake_quantize(values, *ends, *ends, levels).output(0)
+        ends = (operations().constant(np.asarray(low, np.float32)), operations().constant(np.asarray(high, np.float32)))
+        return operations().fake_quantize(values, *ends, *ends, levels).output(0)
 
 
 @dataclass(slots=True)
@@ -313,7 +314,3 @@ def _weights(convolution: Any) -> Values | None:
     while node.get_type_name() == "Convert":
         node = node.input_value(0).get_node()
     return np.asarray(node.get_data(), np.float32) if node.get_type_name() == "Constant" else None
-
-
-def _opset() -> Any:
-    return importlib.import_module(f"{library().__name__}.opset13")

@@ -8,7 +8,6 @@ Where there is an activation the last convolution alone moves before the shuffle
 and not features. Owns finding such ends in a graph, the product of their kernels, and the rim.
 """
 
-import importlib
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from upscale_cli.engines.graph import library
+from upscale_cli.engines.graph import operations
 
 LEAST_PX = 3
 """Side of a tile from which on this can be done: the first row of features sees two others."""
@@ -47,7 +46,7 @@ def shorten_tail(model: Any, least_side: int) -> None:
 
 def _move_last(model: Any) -> None:
     """Before the shuffle, if that takes no more products."""
-    opset, layer = _opset(), _last(model)
+    opset, layer = operations(), _last(model)
     if layer is None:
         return
     active = layer.conv.input_value(0).get_node()
@@ -89,7 +88,7 @@ def _fold(model: Any) -> None:
         across, down = (_as_they_are(_cut(features, *sides), layers) for sides in ((near, every), (every, near)))
         rim += [_cut(across, kept, every), _cut(down, between, kept)]
     top, left, bottom, right = rim
-    opset = _opset()
+    opset = operations()
     whole = opset.concat([top, opset.concat([left, inner, right], 3), bottom], 2)
     for port in layers[-1].biased.output(0).get_target_inputs():
         port.replace_source_output(whole.output(0))
@@ -229,7 +228,7 @@ def _as_they_are(features: Any, layers: list[_Layer]) -> Any:
 
 
 def _convolved(features: Any, kernel: Values, bias: Values, factor: int) -> Any:
-    opset, around = _opset(), [kernel.shape[-1] // 2] * 2
+    opset, around = operations(), [kernel.shape[-1] // 2] * 2
     weights = opset.constant(np.ascontiguousarray(kernel))
     made = opset.convolution(features, weights, [1, 1], around, around, [1, 1])
     made = opset.add(made, opset.constant(bias.reshape(1, -1, 1, 1)))
@@ -238,14 +237,10 @@ def _convolved(features: Any, kernel: Values, bias: Values, factor: int) -> Any:
 
 def _cut(picture: Any, rows: slice, columns: slice) -> Any:
     """Of N x C x H x W."""
-    opset = _opset()
+    opset = operations()
     for axis, wanted in ((2, rows), (3, columns)):
         if wanted != slice(None):
             stop = np.iinfo(np.int32).max if wanted.stop is None else wanted.stop
             ends = ([wanted.start or 0], [stop], [1], [axis])
             picture = opset.slice(picture, *(opset.constant(np.array(end, np.int32)) for end in ends))
     return picture
-
-
-def _opset() -> Any:
-    return importlib.import_module(f"{library().__name__}.opset13")

@@ -5,12 +5,11 @@ products for 9, and the enlarged picture is never written. Odena et al., Deconvo
 Distill 2016, tell how the two are one. Owns finding the pair in a graph, and the sums.
 """
 
-import importlib
 from typing import Any
 
 import numpy as np
 
-from upscale_cli.engines.graph import library
+from upscale_cli.engines.graph import operations
 
 # Row k of a transposed kernel of 4 (stride 2, padding 1) is the sum of these rows of the kernel of 3.
 _SUMS = np.array([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]], np.float32)
@@ -18,7 +17,7 @@ _SUMS = np.array([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]], np.float32)
 
 def fold_upsampling(model: Any) -> None:
     """Put them together wherever the `openvino.Model` has both, in place."""
-    opset = importlib.import_module(f"{library().__name__}.opset13")
+    opset = operations()
     for upsampling in model.get_ordered_ops():
         if not _doubles(upsampling):
             continue
