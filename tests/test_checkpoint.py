@@ -1,5 +1,6 @@
 """Checkpoints: refused where they do not fit, whole when the disk is full, and weights files too."""
 
+import contextlib
 import dataclasses
 import resource
 from collections.abc import Iterator
@@ -48,13 +49,15 @@ def test_a_checkpoint_is_a_weights_file_too(tmp_path: Path) -> None:
     assert_same(dict(module.state_dict()), own.average)
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def full_disk() -> Iterator[None]:
-    """No file may grow beyond 4 kB, as on a disk that is full."""
+    """No file may grow beyond 4 kB, as on a disk that is full. For moments: pytest may be writing to a file."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.fixture
@@ -63,11 +66,12 @@ def saved(tmp_path: Path) -> Path:
     return tmp_path / "checkpoint.pt"
 
 
-def test_a_full_disk_loses_no_checkpoint(saved: Path, full_disk: None) -> None:
+def test_a_full_disk_loses_no_checkpoint(saved: Path) -> None:
     before = saved.read_bytes()
     later = trainer(TINY)
     later.step = 7
-    with pytest.raises(OutputError, match=r"of step 7 cannot be written: File too large. The one before it is whole"):
+    complaint = r"of step 7 cannot be written: File too large. The one before it is whole"
+    with pytest.raises(OutputError, match=complaint), full_disk():
         later.checkpoint().save(saved)
     assert saved.read_bytes() == before
     assert [path.name for path in saved.parent.iterdir()] == ["checkpoint.pt"]
