@@ -1,116 +1,157 @@
-"""Strips: whatever the strips a picture comes in, its rows, its other sizes and its mixtures are those of the whole."""
+"""The enlarged end of a network by strips, against the whole; and what a graph is reckoned to hold in memory."""
 
-from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from PIL import Image
+import torch
+from torch import Tensor, nn
 
-from upscale_cli.strips import Resize, Rows, bleed, mix, whole
-
-
-def in_strips(picture: np.ndarray, rows: int) -> Rows:
-    return Rows((picture[top : top + rows] for top in range(0, len(picture), rows)), picture.shape, picture.dtype)
-
-
-def resized(picture: np.ndarray, height: int, width: int, kernel: Image.Resampling) -> np.ndarray:
-    made = Resize(in_strips(picture, 50), height, width, dtype=picture.dtype, kernel=kernel).take(0, height)
-    strips = Resize(whole(picture), height, width, dtype=picture.dtype, kernel=kernel).strips()
-    np.testing.assert_array_equal(np.concatenate(list(strips)), made)
-    return made
+from upscale_cli.engines import strips
+from upscale_cli.engines.graph import library, trace
+from upscale_cli.engines.quantize import Ranges, layers_of, quantized
+from upscale_cli.engines.rewriting import live_values, rewrite
+from upscale_cli.zoo.edsr import EDSR
+from upscale_cli.zoo.improved import Improved
+from upscale_cli.zoo.lightweight import Lightweight
+from upscale_cli.zoo.rrdb import RRDBNet
+from upscale_cli.zoo.srresnet import SRResNet
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.integers(1, 60), st.integers(1, 30), st.integers(1, 70), st.data())
-def test_rows_are_those_of_the_picture_whatever_its_strips(
-    height: int, width: int, rows: int, data: st.DataObject
+class _Picture(nn.Module):
+    """A network whose picture is clamped, as in every graph; but widely, so that what is new is all seen."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.multiple = getattr(network, "unshuffle", 1)
+
+    def forward(self, lr: Tensor) -> Tensor:
+        height, width = lr.shape[-2:]
+        if self.multiple > 1:
+            lr = nn.functional.pad(lr, (0, -width % self.multiple, 0, -height % self.multiple), mode="replicate")
+        return self.network(lr).clamp(-1e3, 1e3)
+
+
+class _Late(nn.Module):
+    """Layers behind an enlargement that is told by its name."""
+
+    def __init__(self, mode: str) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 3, 5, padding=2)
+        self.mode = mode
+
+    def forward(self, lr: Tensor) -> Tensor:
+        features = nn.functional.interpolate(self.first(lr), scale_factor=3, mode=self.mode)
+        return torch.tanh(self.last(features)) + nn.functional.interpolate(lr, scale_factor=3, mode="nearest")
+
+
+def _small(build: type[nn.Module], **how: object) -> _Picture:
+    torch.manual_seed(0)
+    network = _Picture(build(**how))
+    network.eval()
+    return network
+
+
+def _made(model: Any, lr: np.ndarray) -> np.ndarray:
+    settings = {"INFERENCE_PRECISION_HINT": "f32"}
+    return library().Core().compile_model(model, "CPU", settings)(lr)[0]
+
+
+def _strips(model: Any) -> int:
+    """Of which the picture is put together; 0 where it is made whole."""
+    found = [node for node in model.get_ordered_ops() if node.get_type_name() == "Concat"]
+    return next((node.get_input_size() for node in reversed(found) if node.get_attributes()["axis"] == 2), 0)
+
+
+def _lr(spices: np.ndarray, height: int, width: int) -> np.ndarray:
+    photo = spices[None, 100 : 100 + height, 200 : 200 + width].transpose(0, 3, 1, 2)
+    return np.ascontiguousarray(photo, np.float32) / 255
+
+
+@pytest.mark.parametrize("size", [(40, 26), (66, 18), (16, 30)], ids=str)
+@pytest.mark.parametrize(
+    "network",
+    [
+        _small(RRDBNet, scale=4, blocks=1, channels=8, growth=4),
+        _small(RRDBNet, scale=8, blocks=1, channels=8, growth=4),
+        _small(RRDBNet, scale=2, blocks=1, channels=8, growth=4, unshuffle=2),
+        _small(Improved, scale=4, channels=8, layers=2, residual_every=2),
+        _small(SRResNet, scale=4, blocks=1, channels=8),
+        _small(_Late, mode="nearest"),
+    ],
+    ids=["RRDB x4", "RRDB x8", "RRDB x2 folded", "improved x4", "SRResNet x4", "nearest x3"],
+)
+def test_the_picture_is_the_same_in_every_row(
+    network: _Picture, size: tuple[int, int], spices: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    picture = np.random.default_rng(height).integers(0, 256, (height, width, 3), np.uint8)
-    source = in_strips(picture, rows)
-    top = 0
-    while top < height:
-        stop = data.draw(st.integers(top + 1, height))
-        np.testing.assert_array_equal(source.take(top, stop), picture[top:stop])
-        top = data.draw(st.integers(top, stop))
-        source.let_go(top)
-        if stop == height:
-            break
+    lr = _lr(spices, *size)
+    monkeypatch.setattr(strips, "STRIP_BYTES", 1)
+    monkeypatch.setattr(strips, "LEAST_ROWS", 5)
+    model = trace(network)
+    rewrite(model, (1, *size), 4)
+    assert _strips(model) == -(-size[0] // network.multiple // 5)
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(lr)).numpy()
+    assert np.abs(_made(model, lr) - expected).max() < 1e-4 * expected.std()
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.integers(1, 60), st.integers(1, 40), st.integers(1, 70), st.sampled_from([1, 3]), st.data())
-def test_a_tile_beyond_the_picture_goes_on_with_its_last_row_and_column(
-    height: int, width: int, rows: int, channels: int, data: st.DataObject
-) -> None:
-    picture = np.random.default_rng(height).integers(0, 256, (height, width, channels), np.uint8)
-    padded = np.pad(picture, ((0, 20), (0, 20), (0, 0)), mode="edge")
-    top, left = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
-    tile = np.zeros(
-        (data.draw(st.integers(1, height - top + 20)), data.draw(st.integers(1, width - left + 20)), 3), np.uint8
-    )
-    in_strips(picture, rows).fill(tile, top, left)
-    np.testing.assert_array_equal(
-        tile, np.broadcast_to(padded[top : top + len(tile), left : left + tile.shape[1]], tile.shape)
-    )
+def test_strips_are_as_high_as_memory_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = _small(RRDBNet, scale=4, blocks=1, channels=8, growth=4)
+    row = 8 * 16 * 30 * 2  # bytes of 8 features for the sixteen pixels of each of 30
+    for allowed, expected in ((1000 * row, 0), (40 * row, 0), (39 * row, 2), (13 * row, 4), (1, 5)):
+        monkeypatch.setattr(strips, "STRIP_BYTES", allowed)
+        model = trace(network)
+        rewrite(model, (1, 40, 30), 2)
+        assert _strips(model) == expected
 
 
-def test_no_more_strips_are_taken_and_kept_than_are_needed() -> None:
-    taken = []
-
-    def strips() -> Iterator[np.ndarray]:
-        for index in range(10):
-            taken.append(index)
-            yield np.full((10, 5), index, np.uint8)
-
-    rows = Rows(strips(), (100, 5), np.uint8)
-    assert taken == []
-    rows.take(5, 20)
-    assert taken == [0, 1]
-    rows.let_go(15)
-    np.testing.assert_array_equal(rows.take(15, 31)[:, 0], [1] * 5 + [2] * 10 + [3])
-    assert taken == [0, 1, 2, 3]
-    assert len(rows._held) == 3
-
-
-@pytest.mark.parametrize(("height", "width"), [(200, 300), (1000, 1500), (17, 900), (1000, 1)])
-@pytest.mark.parametrize("kernel", [Image.Resampling.BICUBIC, Image.Resampling.LANCZOS])
-def test_resizing_by_bands_is_resizing(
-    monkeypatch: pytest.MonkeyPatch, spices: npt.NDArray[np.uint8], height: int, width: int, kernel: Image.Resampling
-) -> None:
-    monkeypatch.setattr("upscale_cli.strips._BAND_PIXELS", 30_000)
-    whole = np.asarray(Image.fromarray(spices).resize((width, height), kernel))
-    bands = resized(spices, height, width, kernel)
-    assert np.abs(bands.astype(int) - whole).max() <= 1
-    assert (bands != whole).mean() < 0.001
-    deep = spices.astype(np.uint16) * 257
-    planes = [Image.fromarray(deep[..., i].astype(np.float32)).resize((width, height), kernel) for i in range(3)]
-    expected = np.stack([np.asarray(plane) for plane in planes], -1).clip(0, 65535)
-    assert np.abs(resized(deep, height, width, kernel) - expected).max() <= 2
+@pytest.mark.parametrize(
+    "network",
+    [
+        _small(EDSR, scale=4, blocks=1, channels=8),
+        _small(Lightweight, scale=2),
+        _small(_Late, mode="bilinear"),
+        _Picture(nn.Conv2d(3, 3, 3, padding=1)),
+    ],
+    ids=["nothing large at the end", "less than before", "rows of which it is not known what they see", "x1"],
+)
+def test_other_networks_stay_whole(network: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strips, "STRIP_BYTES", 1)
+    monkeypatch.setattr(strips, "LEAST_ROWS", 5)
+    model = trace(network)
+    rewrite(model, (1, 40, 30), 4)
+    rims = 3 if "EDSR" in repr(network) else 0
+    assert _strips(model) == rims
+    assert not strips.enlarged(model)
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-@pytest.mark.parametrize("shape", [(40, 50, 3), (40, 50, 1)])
-def test_a_mixture_is_rounded_and_keeps_both_ends(shape: tuple[int, ...], dtype: npt.DTypeLike) -> None:
-    greatest = np.iinfo(dtype).max
-    rng = np.random.default_rng(0)
-    first, second = (rng.integers(0, greatest + 1, shape).astype(dtype) for _ in range(2))
-    made = mix(first, second, 0.3)
-    assert made.dtype == dtype
-    assert np.abs(made - (first * 0.3 + second * 0.7)).max() <= 0.51
-    for value in (0, greatest):
-        same = np.full(shape, value, dtype)
-        np.testing.assert_array_equal(mix(same, same, 0.3), same)
+def test_in_int8_strips_make_what_the_whole_makes(spices: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    lr = _lr(spices, 40, 26)
+    model = trace(_small(RRDBNet, scale=4, blocks=1, channels=16, growth=16))
+    layers = tuple(replace(layer, low=-2.0, high=2.0) for layer in layers_of(model))
+    model = quantized(model, Ranges(identity="", layers=layers, loss_db=0, pictures=0))
+    made = []
+    for allowed in (1 << 30, 1):
+        monkeypatch.setattr(strips, "STRIP_BYTES", allowed)
+        copy = model.clone()
+        rewrite(copy, (1, 40, 26), 2, rounded=True)
+        made.append(_made(copy, lr))
+    assert _strips(copy) == 5
+    assert np.array_equal(*made)
 
 
-def test_visible_pixels_keep_their_colour_and_hidden_ones_take_the_nearest(spices: npt.NDArray[np.uint8]) -> None:
-    crop = spices[:80, :80]
-    alpha = np.full((80, 80), 255, np.uint8)
-    alpha[:, 40:] = 0
-    alpha[:, 39] = 1
-    filled = bleed(crop, alpha)
-    np.testing.assert_array_equal(filled[:, :40], crop[:, :40])
-    np.testing.assert_array_equal(filled[:, 40:], crop[:, 39:40].repeat(40, 1))
-    assert bleed(crop, np.zeros_like(alpha)) is crop
+def test_what_is_alive_at_once_is_counted(tmp_path: Path) -> None:
+    """Two convolutions: 32 values, activated where they lie, and 3. An RRDB, at the last layer of its second block: 8
+    features from before it, the block's 8, the 8 of the first half of the layer, three times 4, and those joined.
+    """
+    plain = _Picture(nn.Sequential(nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 3, 3, padding=1)))
+    rrdb = _small(RRDBNet, scale=4, blocks=1, channels=8, growth=4)
+    found = []
+    for network in (plain, rrdb):
+        xml = tmp_path / "graph.xml"
+        library().save_model(trace(network), xml, compress_to_fp16=False)
+        found.append(live_values(xml))
+    assert found == [(35, 0), (48, 128)]

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from upscale_cli.engines.graph import Graph, library, open_graph
-from upscale_cli.engines.openvino import compiled, floats
+from upscale_cli.engines.openvino import BYTES, compiled, floats
 from upscale_cli.engines.quantize import (
     Group,
     Layer,
@@ -31,7 +31,7 @@ from upscale_cli.engines.quantize import (
     planes,
     quantized,
 )
-from upscale_cli.engines.tail import shorten_tail
+from upscale_cli.engines.rewriting import rewrite
 from upscale_cli.errors import UsageError
 from upscale_cli.evaluate import Pair, make_pair, read_rgb8
 from upscale_cli.media.paths import picture_files
@@ -141,7 +141,7 @@ class _Trials:
         )
 
     def pictures(self, model: Any, precision: str, pairs: Sequence[Pair]) -> list[Values]:
-        run = _compiled(model, precision, pairs[0].lr.shape[0], pairs[0].lr.shape[1])
+        run = _compiled(model, precision, *pairs[0].lr.shape[:2], rounded=True)
         return [np.clip(run(planes(pair.lr))[0], 0, 1) for pair in pairs]
 
     def _psnr(self, made: Values, pair: Pair) -> float:
@@ -212,16 +212,16 @@ def _detail(square: Pixels) -> float:
     return sum(float(np.abs(np.diff(luma(square), axis=axis)).mean()) for axis in (0, 1))
 
 
-def _compiled(model: Any, precision: str, height: int, width: int) -> Any:
+def _compiled(model: Any, precision: str, height: int, width: int, *, rounded: bool) -> Any:
     model = model.clone()
-    shorten_tail(model, min(height, width))
-    model.reshape([1, 3, height, width])
+    rewrite(model, (1, height, width), BYTES[precision], rounded=rounded)
     return compiled(model, precision)
 
 
 def _speed(model: Any, ranges: Ranges, precision: str) -> float:
     lr = np.random.default_rng(0).random((1, 3, 128, 128), np.float32)
-    runs = [_compiled(each, precision, 128, 128).create_infer_request() for each in (model, quantized(model, ranges))]
+    both = ((model, False), (quantized(model, ranges), True))
+    runs = [_compiled(each, precision, 128, 128, rounded=rounded).create_infer_request() for each, rounded in both]
     seconds: tuple[list[float], list[float]] = ([], [])
     while len(seconds[0]) < 3 or sum(map(sum, seconds)) < _SECONDS:
         for run, taken in zip(runs, seconds, strict=True):

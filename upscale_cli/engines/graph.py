@@ -67,7 +67,9 @@ class Facts:
     multiple_of: int
     precisions: tuple[str, ...]
     live_values: float
-    """Values alive at the worst layer, per input pixel."""
+    """Values alive at the worst moment, per input pixel."""
+    end_values: float
+    """Of the largest features that are computed by strips, per input pixel; 0 where none are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,10 +133,11 @@ def _identity(network: Combination, scale: float | None, offline: bool) -> str:
 
 @functools.cache
 def _code() -> str:
-    """What else a graph depends on: the networks' source, and the library that wrote it."""
+    """What else a graph and its facts depend on: the source of networks and engines, and the library that wrote it."""
     digest = hashlib.sha256(importlib.metadata.version(PACKAGE).encode())
     package = Path(upscale_cli.__file__).parent
-    for path in sorted((*(package / "zoo").rglob("*.py"), package / "model.py", Path(__file__))):
+    here = Path(__file__).parent.glob("*.py")
+    for path in sorted((*(package / "zoo").rglob("*.py"), package / "model.py", *here)):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -154,24 +157,13 @@ def _read(folder: Path, identity: str) -> Graph:
 
 def _traced(network: Combination, scale: float | None, identity: str, folder: Path, offline: bool) -> Graph:
     """Trace it, keep it in `folder`, or where that cannot be written, in a folder that goes with this process."""
-    from upscale_cli.engines import tail
+    from upscale_cli.engines.rewriting import live_values
     from upscale_cli.model import Picture, load_network
-    from upscale_cli.zoo.cost import live_values_per_pixel
 
     name, variant, module = load_network(network.models, network.share, scale=scale, offline=offline)
     if not variant.tileable or variant.name.startswith("spandrel/"):
         raise UnfitError(f"{variant.name} is no plain graph.")
     model = _proven(Picture(module, variant).eval().requires_grad_(False), variant.name)
-    facts = Facts(
-        name,
-        variant.name,
-        variant.scale,
-        variant.margin,
-        variant.exact,
-        variant.multiple_of,
-        tuple(variant.dtypes),
-        tail.live_values(model) or live_values_per_pixel(variant),
-    )
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{folder.name}.", suffix=".part"))
@@ -180,6 +172,16 @@ def _traced(network: Combination, scale: float | None, identity: str, folder: Pa
     xml, weights, note = (part / file for file in _FILES)
     library().save_model(model, xml, compress_to_fp16=False)
     _keep_sums_wide(xml)
+    facts = Facts(
+        name,
+        variant.name,
+        variant.scale,
+        variant.margin,
+        variant.exact,
+        variant.multiple_of,
+        tuple(variant.dtypes),
+        *live_values(xml),
+    )
     known = {**asdict(facts), "weights_bytes": weights.stat().st_size, "identity": identity}
     note.write_text(json.dumps(known), encoding="utf-8")
     if part != folder:
@@ -237,6 +239,8 @@ def trace(picture: "nn.Module") -> Any:
     """The `openvino.Model` of a picture-to-picture module: any N, H and W, fp32, its ends called `lr` and `sr`."""
     import torch
 
+    from upscale_cli.engines.upsampling import merge_shuffles
+
     openvino = library()
     decoder = importlib.import_module(f"{openvino.__name__}.frontend.pytorch.ts_decoder")
     with quiet():
@@ -245,6 +249,7 @@ def trace(picture: "nn.Module") -> Any:
             picture, example_input=torch.rand(EXAMPLE), trace_kwargs={"check_trace": False}
         )
         model = openvino.convert_model(traced, input=[openvino.PartialShape("?,3,?,?")])
+    merge_shuffles(model)
     model.inputs[0].set_names({"lr"})
     model.outputs[0].set_names({"sr"})
     return model

@@ -16,17 +16,17 @@ import numpy as np
 from upscale_cli import device as devices
 from upscale_cli.engines.graph import BackendError, Graph, library, operations
 from upscale_cli.engines.interface import Floats, Tiles
-from upscale_cli.engines.joining import part_joined
 from upscale_cli.engines.kept import kept
 from upscale_cli.engines.quantize import Ranges, find_ranges, quantized
-from upscale_cli.engines.tail import shorten_tail
-from upscale_cli.engines.upsampling import fold_upsampling
+from upscale_cli.engines.rewriting import rewrite
+from upscale_cli.engines.strips import STRIP_BYTES
 from upscale_cli.errors import InferenceError, NonFiniteOutputError, OutOfMemoryError, UsageError
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
-_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "int8": 2}  # what goes past a convolution stays in floats
+BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "int8": 2}
+"""Of a value in each precision; what goes past a convolution stays in floats in int8 too."""
 _TILE_PX = (1024, 768, 512, 384)  # a pixel takes as long in all of them; a larger one has less margin to do twice
-_TILE_BYTES = 768 << 20
+_TILE_BYTES = 896 << 20
 _KEPT_SHAPES = 4  # pictures of a folder are of few sizes; each shape holds the weights again,
 _KEPT_BYTES = 1 << 30  # and the memory its tiles were computed in
 
@@ -84,9 +84,10 @@ class OpenVINOEngine:
             self._compiled.popitem(last=False)
 
     def tile_bytes(self, height: int, width: int) -> int:
-        """What lives at the worst layer, in the precision of the run, and the fp32 tiles that come out."""
-        out = 3 * 4 * self.scale**2 * self.in_flight
-        return height * width * int(self.graph.facts.live_values * _BYTES[self.precision] + out)
+        """What lives at the worst layer, in the precision of the run, strips, and the fp32 tiles that come out."""
+        facts, each, out = self.graph.facts, BYTES[self.precision], 3 * 4 * self.scale**2 * self.in_flight
+        strips = 2 * min(height * width * int(facts.end_values * each), STRIP_BYTES)
+        return height * width * int(facts.live_values * each + out) + strips
 
     def available_bytes(self) -> int:
         """Free memory of the machine."""
@@ -109,10 +110,7 @@ class _Compiled:
             model = _core().read_model(engine.graph.xml)
             if engine.ranges:
                 model = quantized(model, engine.ranges)
-            else:
-                fold_upsampling(model)
-                part_joined(model)
-            shorten_tail(model, min(tiles.shape[1:3]))
+            rewrite(model, tiles.shape[:3], BYTES[engine.precision], rounded=bool(engine.ranges))
             return compiled(_whole_way(model, tiles), precision)
 
         with _ours(f"{self.name} for tiles of {tiles.shape[2]} x {tiles.shape[1]}"):
@@ -188,8 +186,8 @@ def _choose(graph: Graph, wanted: str) -> str:
     sound = graph.facts.precisions
     if wanted == "auto":
         return floats(graph)
-    if wanted not in _BYTES:
-        raise UsageError(f"Precision {wanted!r} is unknown. Choose auto, {', '.join(_BYTES)}.")
+    if wanted not in BYTES:
+        raise UsageError(f"Precision {wanted!r} is unknown. Choose auto, {', '.join(BYTES)}.")
     if wanted not in (*sound, "int8"):
         raise UsageError(
             f"{graph.facts.variant} is not sound in {wanted}. Use --precision auto, or one of {', '.join(sound)}."
@@ -215,8 +213,6 @@ def _whole_way(model: Any, tiles: Tiles) -> Any:
     """
     openvino = library()
     opset = operations()
-    count, height, width, channels = tiles.shape
-    model.reshape([count, channels, height, width])
     clamp = model.output(0).get_node().input_value(0).get_node()
     mean = opset.reduce_mean(clamp.input_value(0), np.arange(4), keep_dims=False)
     model.add_outputs(mean.output(0))

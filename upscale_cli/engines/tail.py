@@ -21,8 +21,6 @@ LEAST_PX = 3
 """Side of a tile from which on this can be done: the first row of features sees two others."""
 
 Values = npt.NDArray[np.float32]
-_SHUFFLE = [0, 1, 4, 2, 5, 3]
-_LARGE = ("Convolution", "DepthToSpace", "MatMul")  # what makes more values than it reads
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,21 +97,6 @@ def linear_end(model: Any) -> list[Any]:
     return [layer.conv for layer in _layers(model)]
 
 
-def live_values(model: Any) -> float:
-    """What `zoo.cost.live_values_per_pixel` says, once the end is shortened; 0 where it cannot be."""
-    side, sizes = 64, []
-    model = model.clone()
-    shorten_tail(model, side)
-    model.reshape([1, 3, side, side])
-    nodes = [node for node in model.get_ordered_ops() if node.get_type_name() in _LARGE]
-    if not any(node.get_type_name() == "DepthToSpace" for node in nodes):  # traced, shuffles are of other nodes
-        return 0.0
-    for node in nodes:
-        each = [math.prod(tensor.get_shape()) for tensor in (node.input_value(0), node.output(0))]
-        sizes.append(sum(each) + max(each))
-    return max(sizes) / side**2
-
-
 def _layers(model: Any) -> list[_Layer]:
     """The longest linear end, from the features on; empty where there is none with a shuffle in it."""
     last = _last(model)
@@ -153,24 +136,16 @@ def _layer(node: Any, factor: int) -> _Layer | None:
 
 def _unshuffled(features: Any) -> tuple[Any, int] | None:
     """What a pixel shuffle was made of, and its factor; None for what is none, or read by others too."""
-    last = features.get_node()
-    if last.get_type_name() != "Reshape" or not _alone(last):
+    node = features.get_node()
+    if node.get_type_name() != "DepthToSpace" or not _alone(node) or not _alone(node.input_value(0).get_node()):
         return None
-    turned = last.input_value(0).get_node()
-    if turned.get_type_name() != "Transpose" or not _holds(turned, _SHUFFLE):
-        return None
-    parted = turned.input_value(0).get_node()
-    sides = list(parted.output(0).get_partial_shape())[2:4]
-    if parted.get_type_name() != "Reshape" or not all(side.is_static for side in sides) or sides[0] != sides[1]:
-        return None
-    source = parted.input_value(0).get_node()
-    return (source, sides[0].get_length()) if _alone(source) else None
+    said = node.get_attributes()
+    return (node.input_value(0).get_node(), said["block_size"]) if said["mode"] == "depth_first" else None
 
 
-def _holds(node: Any, values: list[int] | None = None) -> bool:
-    """Whether its second input is known, and is `values`."""
-    given = node.input_value(1).get_node()
-    return given.get_type_name() == "Constant" and values in (None, given.data.tolist())
+def _holds(node: Any) -> bool:
+    """Whether its second input is known."""
+    return node.input_value(1).get_node().get_type_name() == "Constant"
 
 
 def _alone(node: Any) -> bool:

@@ -1,8 +1,10 @@
-"""Nearest-neighbour upsampling by 2 and the 3 x 3 convolution behind it as one transposed convolution.
+"""What enlarges in a graph, in fewer steps.
 
-Each pixel of a picture so enlarged sees four different ones through nine weights. Summed beforehand, these are 4
-products for 9, and the enlarged picture is never written. Odena et al., Deconvolution and Checkerboard Artifacts,
-Distill 2016, tell how the two are one. Owns finding the pair in a graph, and the sums.
+A pixel shuffle (Shi et al. 2016, arXiv:1609.05158) is traced as three operations and the numbers they take; it is one.
+Nearest-neighbour upsampling by 2 and the 3 x 3 convolution behind it are one transposed convolution: each pixel of a
+picture so enlarged sees four different ones through nine weights. Summed beforehand, these are 4 products for 9, and
+the enlarged picture is never written. Odena et al., Deconvolution and Checkerboard Artifacts, Distill 2016, tell how
+the two are one. Owns finding both in a graph, and the sums.
 """
 
 from typing import Any
@@ -13,6 +15,28 @@ from upscale_cli.engines.graph import operations
 
 # Row k of a transposed kernel of 4 (stride 2, padding 1) is the sum of these rows of the kernel of 3.
 _SUMS = np.array([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]], np.float32)
+_SHUFFLE = [0, 1, 4, 2, 5, 3]  # of N x C x s x s x H x W, which are then put together
+
+
+def merge_shuffles(model: Any) -> None:
+    """Have each be one operation of the `openvino.Model`, in place."""
+    opset = operations()
+    for put in model.get_ordered_ops():
+        nodes = [put]
+        while nodes[-1].get_input_size() and len(nodes) < 3:
+            nodes.append(nodes[-1].input_value(0).get_node())
+        if [node.get_type_name() for node in nodes] != ["Reshape", "Transpose", "Reshape"]:
+            continue
+        _, turned, parted = nodes
+        order, factors = turned.input_value(1).get_node(), list(parted.output(0).get_partial_shape())[2:4]
+        if order.get_type_name() != "Constant" or order.data.tolist() != _SHUFFLE:
+            continue
+        if not all(factor.is_static for factor in factors) or factors[0] != factors[1]:
+            continue
+        one = opset.depth_to_space(parted.input_value(0), "depth_first", factors[0].get_length())
+        one.set_friendly_name(put.get_friendly_name())
+        for port in put.output(0).get_target_inputs():
+            port.replace_source_output(one.output(0))
 
 
 def fold_upsampling(model: Any) -> None:
