@@ -90,7 +90,7 @@ def _panel(canvas: Canvas, top: int, title: str, lines: list[_Line], last: float
         canvas.text(right + 8, round(down(value)), f"{value:.6g}", FAINT)
     for step in ticks(0, last):
         canvas.line([(across(step), bottom), (across(step), bottom + 5)], FAINT)
-        canvas.text(round(across(step)) + 4, bottom + 10, f"{step:,.0f}", FAINT)
+        canvas.text(round(across(step)) + 4, bottom + 18, f"{step:,.0f}", FAINT)
     canvas.line([(left, bottom), (right, bottom)], FAINT)
     for line in lines:
         points = [(across(step), down(value)) for step, value in line.points]
