@@ -23,6 +23,7 @@ class NearestEngine:
     backend = "numpy"
     in_flight = 1
     remark = ""
+    operations = 1e4
     coarse = False
 
     def __init__(

@@ -106,7 +106,7 @@ class Row:
     memory_bytes: int | None
     """What memory grew by meanwhile."""
     operations_per_second: float
-    """Of the network, tiles that overlap counted as often as they were done."""
+    """Of the network as the engine computes it, tiles that overlap counted as often as they were done."""
     share: float | None
     """Of the rate the machine reaches in this precision; None where that is not known."""
     psnr: float | None
@@ -130,7 +130,7 @@ class BenchReport:
     pictures: dict[str, str]
     """By model, what was enlarged, for people."""
     operations_per_pixel: dict[str, float]
-    """By model."""
+    """By model, as it is defined."""
     rates: tuple[Rate, ...]
     rows: tuple[Row, ...]
     skipped: tuple[Skipped, ...]
@@ -307,7 +307,7 @@ class _Bench:
 
     def _conclude(self, name: str, trials: Sequence[Trial], original: Pixels | None) -> None:
         """Rows of what was measured, and remember it."""
-        self.rows += [_row(name, trial, self.operations[name], original) for trial in trials]
+        self.rows += [_row(name, trial, original) for trial in trials]
         here, today = findings.machine(str(self.device)), date.today().isoformat()
         found = [
             Finding(
@@ -331,7 +331,7 @@ class _Bench:
             self.notes.append(f"{findings.path()} cannot be written ({reason}): estimates will not know of this.")
 
 
-def _row(name: str, trial: Trial, operations: float, original: Pixels | None) -> Row:
+def _row(name: str, trial: Trial, original: Pixels | None) -> Row:
     through = trial.middle(lambda turn: turn.stages.infer + turn.stages.blend) / 1e6
     speed = trial.middle(lambda turn: turn.pixels_per_second)
     speeds = [turn.pixels_per_second for turn in trial.turns]
@@ -351,7 +351,7 @@ def _row(name: str, trial: Trial, operations: float, original: Pixels | None) ->
         spread=(max(speeds) - min(speeds)) / speed,
         first_seconds=trial.first_seconds,
         memory_bytes=trial.memory_bytes,
-        operations_per_second=operations * trial.middle(lambda turn: turn.network_pixels_per_second),
+        operations_per_second=trial.operations * trial.middle(lambda turn: turn.network_pixels_per_second),
         share=None,
         psnr=None if original is None else psnr(trial.picture, original),
         notes=trial.notes,

@@ -103,6 +103,8 @@ class Trial:
             self.first_seconds = time.perf_counter() - started
             self.tile_px = self.upscaler.effort.tile_px
             self.memory_bytes = grown()
+        self.operations = engine.operations
+        """For an input pixel, margins left out."""
 
     @property
     def seconds(self) -> float:

@@ -42,6 +42,11 @@ class Ensemble:
         """Of every member that has one."""
         return " ".join(dict.fromkeys(filter(None, (member.remark for member in self.members))))
 
+    @property
+    def operations(self) -> float:
+        """Of all members."""
+        return sum(member.operations for member in self.members)
+
     def infer(self, tiles: Tiles) -> Floats:
         """N x H x W x 3 to N x sH x sW x 3 in [0, 1]; see Engine."""
         total = np.array(self.members[0].infer(tiles))
@@ -91,6 +96,11 @@ class _Around(ABC):
         """Of the engine."""
         return self.engine.remark
 
+    @property
+    def operations(self) -> float:
+        """Of the engine."""
+        return self.engine.operations
+
     @abstractmethod
     def infer(self, tiles: Tiles) -> Floats:
         """N x H x W x 3 to N x sH x sW x 3 in [0, 1]; see Engine."""
@@ -113,6 +123,11 @@ class SelfEnsemble(_Around):
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine)
         self.name = f"{engine.name} (tta)"
+
+    @property
+    def operations(self) -> float:
+        """Of the engine, eight times."""
+        return self.engine.operations * 2 * len(_FLIPS)
 
     def infer(self, tiles: Tiles) -> Floats:
         """N x H x W x 3 to N x sH x sW x 3 in [0, 1]; see Engine."""

@@ -9,7 +9,7 @@ import torch
 from upscale_cli import device as devices
 from upscale_cli.engines.interface import Floats, Tiles, unit_floats
 from upscale_cli.model import DTYPES, Model
-from upscale_cli.zoo.cost import live_values_per_pixel
+from upscale_cli.zoo.cost import live_values_per_pixel, operations_per_pixel
 
 _CPU_TILE_PX = 256  # what a layer makes of it stays in the caches
 ACCELERATOR_TILE_PX = 1024  # large enough to fill any device; more would only cost memory
@@ -34,6 +34,11 @@ class EagerEngine:
         self.precision = model.precision
         self.remark = remark
         self.tile_px = _CPU_TILE_PX if model.device.type == "cpu" else ACCELERATOR_TILE_PX
+
+    @property
+    def operations(self) -> float:
+        """Of the network with its end folded."""
+        return operations_per_pixel(self.model.variant, folded=True)
 
     def infer(self, tiles: Tiles) -> Floats:
         """N x H x W x 3 to N x sH x sW x 3 in [0, 1]; see Engine."""

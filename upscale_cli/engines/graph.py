@@ -69,7 +69,9 @@ class Facts:
     live_values: float
     """Values alive at the worst moment, per input pixel."""
     end_values: float
-    """Of the largest features that are computed by strips, per input pixel; 0 where none are."""
+    """Of the largest features that are computed by bands, per input pixel; 0 where none are."""
+    operations: float
+    """Multiplications and additions, per input pixel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +135,11 @@ def _identity(network: Combination, scale: float | None, offline: bool) -> str:
 
 @functools.cache
 def _code() -> str:
-    """What else a graph and its facts depend on: the source of networks and engines, and the library that wrote it."""
+    """What else a graph, its facts and what is compiled of it depend on: our source of all that, and the library."""
     digest = hashlib.sha256(importlib.metadata.version(PACKAGE).encode())
     package = Path(upscale_cli.__file__).parent
-    here = Path(__file__).parent.glob("*.py")
-    for path in sorted((*(package / "zoo").rglob("*.py"), package / "model.py", *here)):
+    folders = (path for folder in ("zoo", "engines") for path in (package / folder).rglob("*.py"))
+    for path in sorted((*folders, package / "model.py", package / "kernels.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -157,7 +159,7 @@ def _read(folder: Path, identity: str) -> Graph:
 
 def _traced(network: Combination, scale: float | None, identity: str, folder: Path, offline: bool) -> Graph:
     """Trace it, keep it in `folder`, or where that cannot be written, in a folder that goes with this process."""
-    from upscale_cli.engines.rewriting import live_values
+    from upscale_cli.engines.rewriting import live_values, operations
     from upscale_cli.model import Picture, load_network
 
     name, variant, module = load_network(network.models, network.share, scale=scale, offline=offline)
@@ -181,6 +183,7 @@ def _traced(network: Combination, scale: float | None, identity: str, folder: Pa
         variant.multiple_of,
         tuple(variant.dtypes),
         *live_values(xml),
+        operations(xml),
     )
     known = {**asdict(facts), "weights_bytes": weights.stat().st_size, "identity": identity}
     note.write_text(json.dumps(known), encoding="utf-8")

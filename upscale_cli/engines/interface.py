@@ -41,6 +41,11 @@ class Engine(Protocol):
         """Why this engine and not a faster one, for the user; mostly empty. What it finds as it runs is said then."""
         ...
 
+    @property
+    def operations(self) -> float:
+        """Multiplications and additions for an input pixel, as this engine computes it, margins left out."""
+        ...
+
     coarse: bool
     """True where pictures come out with few more than 8 significant bits: those of 16 bits are for its fp32 twin."""
     tile_px: int

@@ -6,7 +6,6 @@ What cannot be read is compiled anew.
 """
 
 import contextlib
-import functools
 import hashlib
 import os
 import tempfile
@@ -29,11 +28,12 @@ def kept(
 ) -> Any:
     """The `openvino.CompiledModel` that `folder` holds, else a fresh one, which is kept there if it took long.
 
-    `key` says all that it depends on beside the graph in `folder`, the settings, the processor and this code. With
-    `first` it is kept however long it took: the next process starts with it. Its requests are good as long as itself.
+    `key` says all it depends on beside the graph in `folder`, what that depends on, the settings and the processor.
+    With `first` it is kept however long it took: the next process starts with it. Its requests are good as long as
+    itself.
     """
     able = sorted(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
-    digest = hashlib.sha256(f"{key} {sorted(settings.items())} {able} {_code()}".encode()).hexdigest()
+    digest = hashlib.sha256(f"{key} {sorted(settings.items())} {able}".encode()).hexdigest()
     blob = folder / f"{digest[:32]}.blob"
     with contextlib.suppress(OSError, ValueError, RuntimeError):  # there is none, or it is damaged
         return _read(blob, core, settings)
@@ -65,10 +65,3 @@ def _keep(network: Any, blob: Path) -> None:
             raise
     for old in sorted(blob.parent.glob("*.blob"), key=lambda each: each.stat().st_mtime)[:-KEPT]:
         old.unlink(missing_ok=True)
-
-
-@functools.cache
-def _code() -> str:
-    """What turns a graph into what is compiled."""
-    sources = sorted(Path(__file__).parent.glob("*.py"))
-    return hashlib.sha256(b"".join(each.read_bytes() for each in sources)).hexdigest()

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from upscale_cli import device as devices
+from upscale_cli.engines.bands import BAND_BYTES
 from upscale_cli.engines.graph import BackendError, Graph, library, operations
 from upscale_cli.engines.interface import Floats, Tiles
 from upscale_cli.engines.kept import kept
 from upscale_cli.engines.quantize import Ranges, find_ranges, quantized
 from upscale_cli.engines.rewriting import rewrite
-from upscale_cli.engines.strips import STRIP_BYTES
 from upscale_cli.errors import InferenceError, NonFiniteOutputError, OutOfMemoryError, UsageError
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
@@ -56,6 +56,11 @@ class OpenVINOEngine:
         self._compiled: OrderedDict[tuple[object, ...], _Compiled] = OrderedDict()
         self._started = False
 
+    @property
+    def operations(self) -> float:
+        """Of the graph as it is compiled; in int8 a few are others."""
+        return self.graph.facts.operations
+
     def infer(self, tiles: Tiles) -> Floats:
         """N x H x W x 3 to N x sH x sW x 3 in [0, 1]; see Engine."""
         return self.submit(tiles)().copy()
@@ -84,10 +89,10 @@ class OpenVINOEngine:
             self._compiled.popitem(last=False)
 
     def tile_bytes(self, height: int, width: int) -> int:
-        """What lives at the worst layer, in the precision of the run, strips, and the fp32 tiles that come out."""
+        """What lives at the worst moment, in the precision of the run, two bands, and the fp32 tiles that come out."""
         facts, each, out = self.graph.facts, BYTES[self.precision], 3 * 4 * self.scale**2 * self.in_flight
-        strips = 2 * min(height * width * int(facts.end_values * each), STRIP_BYTES)
-        return height * width * int(facts.live_values * each + out) + strips
+        bands = 2 * min(height * width * int(facts.end_values * each), BAND_BYTES)
+        return height * width * int(facts.live_values * each + out) + bands
 
     def available_bytes(self) -> int:
         """Free memory of the machine."""

@@ -1,11 +1,8 @@
 """The end of a network in fewer products: its last convolution before the pixels are shuffled, or all as one.
 
-EDSR (Lim et al. 2017, arXiv:1707.02921) and its descendants enlarge by a convolution and a pixel shuffle, once or
-twice, and end in a convolution, with no activation between. All that is one convolution of 5 x 5 from the features to
-the s x s pixels of each, multiplied out beforehand: a tenth of the products, and the enlarged features are never made.
-At the rim it would differ, since each layer pads its own input with zeros: there the layers stay as they are.
-Where there is an activation the last convolution alone moves before the shuffle, which then puts pixels in their places
-and not features. Owns finding such ends in a graph, the product of their kernels, and the rim.
+Without an activation the end is one convolution (see `kernels`), but at the rim. Where there is one the last
+convolution alone moves before the shuffle, which then puts pixels in their places and not features. Owns finding such
+ends in a graph, and the rim.
 """
 
 import math
@@ -13,31 +10,23 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from upscale_cli.engines.graph import operations
-
-LEAST_PX = 3
-"""Side of a tile from which on this can be done: the first row of features sees two others."""
-
-Values = npt.NDArray[np.float32]
+from upscale_cli.kernels import RIM_PX, Layer, Values, lifted, product
 
 
 @dataclass(frozen=True, slots=True)
-class _Layer:
-    """A convolution, and the factor by which its result is shuffled; 1 where it is not."""
+class _Layer(Layer):
+    """One of the graph."""
 
     conv: Any
     biased: Any
-    kernel: Values
-    """Out x in x k x k."""
-    bias: Values
-    factor: int
+    """It, or what adds its bias."""
 
 
 def shorten_tail(model: Any, least_side: int) -> None:
     """Do either, if the `openvino.Model` has such an end, in place; its tiles have sides of `least_side` or more."""
-    if least_side >= LEAST_PX:
+    if least_side >= RIM_PX:
         _fold(model)
     _move_last(model)
 
@@ -53,7 +42,7 @@ def _move_last(model: Any) -> None:
     if not (shuffled := _unshuffled((active if known else layer.conv).input_value(0))):
         return
     source, factor = shuffled
-    kernel = _lifted(layer.kernel[:, None, None], factor)
+    kernel = lifted(layer.kernel[:, None, None], factor)
     kernel = kernel.reshape(-1, *kernel.shape[3:]).astype(np.float32)
     if _products(kernel) > _products(layer.kernel) * factor**2:
         return
@@ -80,9 +69,9 @@ def _fold(model: Any) -> None:
         return
     features, scale = layers[0].conv.input_value(0), math.prod(layer.factor for layer in layers)
     every, between = slice(None), slice(scale, -scale)
-    inner = _cut(_convolved(features, *_product(layers), scale), between, between)
+    inner = _cut(_convolved(features, *product(layers), scale), between, between)
     rim = []
-    for near, kept in ((slice(LEAST_PX), slice(scale)), (slice(-LEAST_PX, None), slice(-scale, None))):
+    for near, kept in ((slice(RIM_PX), slice(scale)), (slice(-RIM_PX, None), slice(-scale, None))):
         across, down = (_as_they_are(_cut(features, *sides), layers) for sides in ((near, every), (every, near)))
         rim += [_cut(across, kept, every), _cut(down, between, kept)]
     top, left, bottom, right = rim
@@ -131,7 +120,7 @@ def _layer(node: Any, factor: int) -> _Layer | None:
         or len(node.output(0).get_target_inputs()) > 1
     ):
         return None
-    return _Layer(node, biased, kernel, bias.reshape(-1), factor)
+    return _Layer(kernel, bias.reshape(-1), factor, node, biased)
 
 
 def _unshuffled(features: Any) -> tuple[Any, int] | None:
@@ -152,48 +141,6 @@ def _alone(node: Any) -> bool:
     """Whether its values have one reader; that of their shape is none."""
     readers = [port.get_node().get_type_name() for port in node.output(0).get_target_inputs()]
     return len([reader for reader in readers if reader != "ShapeOf"]) == 1
-
-
-def _product(layers: list[_Layer]) -> tuple[Values, Values]:
-    """The kernel of all as (3 s s) x in x k x k, and its bias, of what a depth-to-space by s then puts in its place."""
-    kernel = np.eye(layers[-1].kernel.shape[0])[:, None, None, :, None, None]  # out, pixel y, x, in, k, k
-    bias = np.zeros((kernel.shape[0], 1, 1))
-    for layer in reversed(layers):
-        kernel = _lifted(kernel, layer.factor)
-        bias = np.tile(bias, (1, layer.factor, layer.factor))
-        bias = bias + np.einsum("cyxmkl,m->cyx", kernel, layer.bias)
-        kernel = _composed(kernel, layer.kernel.astype(np.float64))
-    return kernel.reshape(-1, *kernel.shape[3:]).astype(np.float32), bias.reshape(-1).astype(np.float32)
-
-
-def _lifted(kernel: Any, factor: int) -> Any:
-    """A kernel on shuffled pixels as one on those they were made of."""
-    if factor == 1:
-        return kernel
-    out, phases, _, channels, size, _ = kernel.shape
-    radius = size // 2
-    wide = -(-radius // factor)
-    made = np.zeros((out, factor, phases, factor, phases, channels, factor, factor, 2 * wide + 1, 2 * wide + 1))
-    for y in range(factor):
-        for x in range(factor):
-            for down in range(-radius, radius + 1):
-                for right in range(-radius, radius + 1):
-                    (from_y, row), (from_x, column) = divmod(y + down, factor), divmod(x + right, factor)
-                    made[:, y, :, x, :, :, row, column, wide + from_y, wide + from_x] += kernel[
-                        ..., radius + down, radius + right
-                    ]
-    return made.reshape(out, factor * phases, factor * phases, channels * factor**2, 2 * wide + 1, 2 * wide + 1)
-
-
-def _composed(kernel: Any, before: Any) -> Any:
-    """One kernel that makes what `kernel` makes of what `before` made."""
-    reach, size = kernel.shape[-1], before.shape[-1]
-    made = np.zeros((*kernel.shape[:3], before.shape[1], reach + size - 1, reach + size - 1))
-    for row in range(reach):
-        for column in range(reach):
-            product = np.einsum("cyxm,mikl->cyxikl", kernel[..., row, column], before, optimize=True)
-            made[..., row : row + size, column : column + size] += product
-    return made
 
 
 def _as_they_are(features: Any, layers: list[_Layer]) -> Any:

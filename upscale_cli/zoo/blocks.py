@@ -1,8 +1,13 @@
 """Layers, and a mean of colours, that several architectures share."""
 
+import math
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from upscale_cli.kernels import RIM_PX, Layer, Values, product, product_shape
 
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # RGB, in [0, 1]
 
@@ -22,6 +27,73 @@ def widened(conv: nn.Module, features: Tensor, dtype: torch.dtype) -> Tensor:
     assert isinstance(conv, nn.Conv2d)
     assert conv.bias is not None
     return F.conv2d(features.to(dtype), conv.weight.to(dtype), conv.bias.to(dtype), padding=conv.padding)
+
+
+class LinearEnd(nn.Module):
+    """What enlarges features and draws the picture of them; where that is convolutions and pixel shuffles alone, it can
+    be folded into one convolution. Holds no weights: they are those of the layers it is given.
+    """
+
+    kernel: Tensor | None
+    bias: Tensor | None
+
+    def __init__(self, upsample: nn.Sequential, last: nn.Conv2d) -> None:
+        super().__init__()
+        self._layers = (upsample, last)  # in a tuple, or they would be in the state dict twice
+        self.register_buffer("kernel", None, persistent=False)
+        self.register_buffer("bias", None, persistent=False)
+
+    def forward(self, features: Tensor, dtype: torch.dtype) -> Tensor:
+        """N x C x H x W to N x 3 x sH x sW, the last layer in `dtype`."""
+        if self.kernel is None or self.bias is None:
+            return self._as_they_are(features, dtype)
+        around = self.kernel.shape[-1] // 2
+        inner = F.conv2d(features.to(dtype), self.kernel.to(dtype), self.bias.to(dtype), padding=around)
+        scale = math.isqrt(len(self.kernel) // self._layers[1].out_channels)
+        inner = F.pixel_shuffle(inner, scale)[..., scale:-scale, scale:-scale]
+        # Of one row, which is the first and the last, nothing is left where it is the last.
+        top, left = (self._as_they_are(part, dtype) for part in (features[..., :RIM_PX, :], features[..., :RIM_PX]))
+        bottom, right = (
+            self._as_they_are(part, dtype) for part in (features[..., -RIM_PX:, :], features[..., -RIM_PX:])
+        )
+        left, right = left[..., scale:-scale, :scale], right[..., scale:-scale, scale:][..., -scale:]
+        middle = torch.cat((left, inner, right), 3)
+        return torch.cat((top[..., :scale, :], middle, bottom[..., scale:, :][..., -scale:, :]), 2)
+
+    def fold(self) -> None:
+        """From now on all is one convolution, of the weights as they are now; where it cannot be, nothing changes."""
+        upsample, last = list(self._layers[0]), self._layers[1]
+        layers = [
+            Layer(*_values(conv), shuffle.upscale_factor)
+            for conv, shuffle in zip(upsample[::2], upsample[1::2], strict=False)
+            if isinstance(conv, nn.Conv2d) and isinstance(shuffle, nn.PixelShuffle)
+        ]
+        if not layers or 2 * len(layers) < len(upsample):
+            return
+        layers.append(Layer(*_values(last), 1))
+        if last.weight.is_meta:
+            self.kernel = last.weight.new_empty(product_shape(layers))
+            self.bias = last.weight.new_empty(len(self.kernel))
+        else:
+            self.kernel, self.bias = map(torch.from_numpy, product(layers))
+
+    def _as_they_are(self, features: Tensor, dtype: torch.dtype) -> Tensor:
+        upsample, last = self._layers
+        return widened(last, upsample(features), dtype)
+
+
+def fold_ends(network: nn.Module) -> None:
+    """Fold what a network has of these, in place."""
+    for module in network.modules():
+        if isinstance(module, LinearEnd):
+            module.fold()
+
+
+def _values(conv: nn.Conv2d) -> tuple[Values, Values]:
+    assert conv.bias is not None
+    values = (conv.weight.detach(), conv.bias.detach())
+    weight, bias = (np.broadcast_to(np.float32(0), each.shape) if each.is_meta else each.numpy() for each in values)
+    return weight, bias
 
 
 def shuffle_steps(scale: int) -> tuple[int, ...]:

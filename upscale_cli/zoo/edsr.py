@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from upscale_cli.zoo.blocks import DIV2K_MEAN, conv3x3, narrowed, shuffle_steps, widened
+from upscale_cli.zoo.blocks import DIV2K_MEAN, LinearEnd, conv3x3, narrowed, shuffle_steps
 from upscale_cli.zoo.layout import count, fitting, shuffle_scale, width
 from upscale_cli.zoo.variant import Architecture, Shapes, Variant
 
@@ -62,14 +62,16 @@ class EDSR(nn.Module):
         upsample: list[nn.Module] = []
         for step in shuffle_steps(scale):
             upsample += [conv3x3(channels, channels * step**2), nn.PixelShuffle(step)]
-        self.tail = nn.Sequential(nn.Sequential(*upsample), conv3x3(channels, 3))
+        ends = nn.Sequential(*upsample), conv3x3(channels, 3)
+        self.tail = nn.Sequential(*ends)
+        self.end = LinearEnd(*ends)
         self.value_range = 1.0
         self.register_load_state_dict_post_hook(_read_value_range)
 
     def forward(self, lr: Tensor) -> Tensor:
         features = self.head(narrowed(self.sub_mean(lr * self.value_range), self))
         features = features + self.body(features)
-        return self.add_mean(widened(self.tail[1], self.tail[0](features), lr.dtype)) / self.value_range
+        return self.add_mean(self.end(features, lr.dtype)) / self.value_range
 
 
 def _read_value_range(module: nn.Module, _keys: object) -> None:

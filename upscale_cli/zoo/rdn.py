@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from upscale_cli.zoo.blocks import conv3x3, narrowed, shuffle_steps, widened
+from upscale_cli.zoo.blocks import LinearEnd, conv3x3, narrowed, shuffle_steps
 from upscale_cli.zoo.layout import count, fitting, shuffle_scale, width
 from upscale_cli.zoo.variant import Architecture, Shapes, Variant
 
@@ -65,6 +65,7 @@ class RDN(nn.Module):
         self.gff = nn.Sequential(nn.Conv2d(blocks * channels, channels, 1), conv3x3(channels, channels))
         self.upscale = nn.Sequential(*(_shuffled if head == "shuffle" else _repeated)(channels, scale))
         self.output = conv3x3(channels if head == "shuffle" else 3 * scale**2, 3)
+        self.end = LinearEnd(self.upscale, self.output)
 
     def forward(self, lr: Tensor) -> Tensor:
         first = self.sfe1(narrowed(lr, self))
@@ -73,8 +74,7 @@ class RDN(nn.Module):
         for block in self.rdbs:
             features = block(features)
             local.append(features)
-        features = self.upscale(first + self.gff(torch.cat(local, 1)))
-        return widened(self.output, features, lr.dtype)
+        return self.end(first + self.gff(torch.cat(local, 1)), lr.dtype)
 
 
 def _shuffled(channels: int, scale: int) -> list[nn.Module]:

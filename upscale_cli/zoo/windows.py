@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from upscale_cli.zoo.blocks import DIV2K_MEAN, conv3x3, narrowed, shuffle_steps, widened
+from upscale_cli.zoo.blocks import DIV2K_MEAN, LinearEnd, conv3x3, narrowed, shuffle_steps, widened
 from upscale_cli.zoo.layout import width
 from upscale_cli.zoo.variant import Shapes
 
@@ -214,6 +214,8 @@ class WindowNetwork(nn.Module):
             self.conv_hr = conv3x3(features, features)
         if head != "direct":
             self.conv_last = conv3x3(channels if head == "same" else features, 3)
+        if head == "shuffle":
+            self.end = LinearEnd(self.upsample, self.conv_last)
 
     def forward(self, lr: Tensor) -> Tensor:
         height, width = (side * self.scale for side in lr.shape[-2:])
@@ -234,8 +236,8 @@ class WindowNetwork(nn.Module):
         if self.head == "direct":
             return F.pixel_shuffle(widened(self.upsample[0], features, dtype), self.scale)
         if self.head == "shuffle":
-            features = self.upsample(self.conv_before_upsample(features))
-        elif self.head == "nearest":
+            return self.end(self.conv_before_upsample(features), dtype)
+        if self.head == "nearest":
             features = self.conv_before_upsample(features)
             for n in range(1, self.scale.bit_length()):
                 features = F.interpolate(features, scale_factor=2, mode="nearest")

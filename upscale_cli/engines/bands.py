@@ -1,4 +1,4 @@
-"""The enlarged end of a network strip by strip: what is large is then never in memory for a whole tile.
+"""The enlarged end of a network band by band: what is large is then never in memory for a whole tile.
 
 Real-ESRGAN x4 makes 64 features for each of sixteen pixels of one, three times over, from 64 at low resolution; from
 there on a row sees few others. So what comes behind the last features at low resolution is computed for some rows of
@@ -15,8 +15,8 @@ import numpy as np
 
 from upscale_cli.engines.graph import library, operations
 
-STRIP_BYTES = 64 << 20
-"""Of the largest enlarged features of a strip."""
+BAND_BYTES = 64 << 20
+"""Of the largest enlarged features of a band."""
 LEAST_ROWS = 8
 BY_PIXEL = frozenset(
     ("Add", "Subtract", "Multiply", "Divide", "Relu", "PRelu", "Clamp", "Sigmoid", "Tanh", "Convert", "FakeQuantize")
@@ -38,14 +38,14 @@ class _End:
     """Of the sources."""
 
 
-def end_by_strips(model: Any, value_bytes: int) -> None:
+def end_by_bands(model: Any, value_bytes: int) -> None:
     """Compute it so, in place, in an `openvino.Model` of fixed shape whose features have `value_bytes` each."""
     end = _end(model)
-    if end is None:
+    if end is None or not value_bytes:
         return
     opset, factor = operations(), end.raw.get_shape()[2] // end.rows
     most = max(map(_size, end.nodes)) * value_bytes / end.rows
-    height = max(LEAST_ROWS, int(STRIP_BYTES / most))
+    height = max(LEAST_ROWS, int(BAND_BYTES / most))
     if height >= end.rows:
         return
     height = math.ceil(end.rows / math.ceil(end.rows / height))

@@ -1,4 +1,4 @@
-"""The enlarged end of a network by strips, against the whole; and what a graph is reckoned to hold in memory."""
+"""The enlarged end of a network by bands, against the whole; and what a graph is reckoned to hold in memory."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from upscale_cli.engines import strips
+from upscale_cli.engines import bands
 from upscale_cli.engines.graph import library, trace
 from upscale_cli.engines.quantize import Ranges, layers_of, quantized
 from upscale_cli.engines.rewriting import live_values, rewrite
@@ -60,7 +60,7 @@ def _made(model: Any, lr: np.ndarray) -> np.ndarray:
     return library().Core().compile_model(model, "CPU", settings)(lr)[0]
 
 
-def _strips(model: Any) -> int:
+def _bands(model: Any) -> int:
     """Of which the picture is put together; 0 where it is made whole."""
     found = [node for node in model.get_ordered_ops() if node.get_type_name() == "Concat"]
     return next((node.get_input_size() for node in reversed(found) if node.get_attributes()["axis"] == 2), 0)
@@ -88,24 +88,24 @@ def test_the_picture_is_the_same_in_every_row(
     network: _Picture, size: tuple[int, int], spices: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lr = _lr(spices, *size)
-    monkeypatch.setattr(strips, "STRIP_BYTES", 1)
-    monkeypatch.setattr(strips, "LEAST_ROWS", 5)
+    monkeypatch.setattr(bands, "BAND_BYTES", 1)
+    monkeypatch.setattr(bands, "LEAST_ROWS", 5)
     model = trace(network)
     rewrite(model, (1, *size), 4)
-    assert _strips(model) == -(-size[0] // network.multiple // 5)
+    assert _bands(model) == -(-size[0] // network.multiple // 5)
     with torch.inference_mode():
         expected = network(torch.from_numpy(lr)).numpy()
     assert np.abs(_made(model, lr) - expected).max() < 1e-4 * expected.std()
 
 
-def test_strips_are_as_high_as_memory_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bands_are_as_high_as_memory_allows(monkeypatch: pytest.MonkeyPatch) -> None:
     network = _small(RRDBNet, scale=4, blocks=1, channels=8, growth=4)
     row = 8 * 16 * 30 * 2  # bytes of 8 features for the sixteen pixels of each of 30
     for allowed, expected in ((1000 * row, 0), (40 * row, 0), (39 * row, 2), (13 * row, 4), (1, 5)):
-        monkeypatch.setattr(strips, "STRIP_BYTES", allowed)
+        monkeypatch.setattr(bands, "BAND_BYTES", allowed)
         model = trace(network)
         rewrite(model, (1, 40, 30), 2)
-        assert _strips(model) == expected
+        assert _bands(model) == expected
 
 
 @pytest.mark.parametrize(
@@ -119,27 +119,27 @@ def test_strips_are_as_high_as_memory_allows(monkeypatch: pytest.MonkeyPatch) ->
     ids=["nothing large at the end", "less than before", "rows of which it is not known what they see", "x1"],
 )
 def test_other_networks_stay_whole(network: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(strips, "STRIP_BYTES", 1)
-    monkeypatch.setattr(strips, "LEAST_ROWS", 5)
+    monkeypatch.setattr(bands, "BAND_BYTES", 1)
+    monkeypatch.setattr(bands, "LEAST_ROWS", 5)
     model = trace(network)
     rewrite(model, (1, 40, 30), 4)
     rims = 3 if "EDSR" in repr(network) else 0
-    assert _strips(model) == rims
-    assert not strips.enlarged(model)
+    assert _bands(model) == rims
+    assert not bands.enlarged(model)
 
 
-def test_in_int8_strips_make_what_the_whole_makes(spices: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_int8_bands_make_what_the_whole_makes(spices: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     lr = _lr(spices, 40, 26)
     model = trace(_small(RRDBNet, scale=4, blocks=1, channels=16, growth=16))
     layers = tuple(replace(layer, low=-2.0, high=2.0) for layer in layers_of(model))
     model = quantized(model, Ranges(identity="", layers=layers, loss_db=0, pictures=0))
     made = []
     for allowed in (1 << 30, 1):
-        monkeypatch.setattr(strips, "STRIP_BYTES", allowed)
+        monkeypatch.setattr(bands, "BAND_BYTES", allowed)
         copy = model.clone()
         rewrite(copy, (1, 40, 26), 2, rounded=True)
         made.append(_made(copy, lr))
-    assert _strips(copy) == 5
+    assert _bands(copy) == 5
     assert np.array_equal(*made)
 
 
