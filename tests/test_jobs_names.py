@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pictures import frame, photo, write
-from planning import photographs, plan, request, target  # noqa: F401  the first is a fixture
+from planning import photographs, plan, target  # noqa: F401  the first is a fixture
 
 from upscale_cli.errors import UsageError
 from upscale_cli.media.frame import Frame
