@@ -147,10 +147,11 @@ def _is_known(node: Any) -> bool:
         return all(len(shape) < 4 or shape[2] == 1 for shape in constants)
     if kind == "Concat":
         return said["axis"] == 1
+    factor = _rows_of(node) / node.input_value(0).get_shape()[2]
     if kind == "Convolution":
-        return (said["strides"], said["dilations"]) == ([1, 1], [1, 1])
+        return factor == 1 and (said["strides"], said["dilations"]) == ([1, 1], [1, 1])
     if kind == "ConvolutionBackpropData":
-        return said["dilations"] == [1, 1] and node.get_input_size() == 2
+        return factor == said["strides"][0] and said["dilations"] == [1, 1] and node.get_input_size() == 2
     if kind == "Interpolate":
         whole = all(each == int(each) for each in _factors(node))
         said = (said["mode"], said["shape_calculation_mode"], said["nearest_mode"])
@@ -171,7 +172,9 @@ def _read(node: Any, first: int, stop: int) -> tuple[int, int]:
             return first - before, stop - before + size - 1
         step = said["strides"][0]
         return -((size - 1 - before - first) // step), (stop - 1 + before) // step + 1
-    factor = node.output(0).get_shape()[2] // node.input_value(0).get_shape()[2]
+    if kind in BY_PIXEL or kind == "Concat":
+        return first, stop
+    factor = _rows_of(node) // node.input_value(0).get_shape()[2]
     return first // factor, -(-stop // factor)
 
 
