@@ -1,6 +1,9 @@
 """The enlarged end of a network by bands, against the whole; and what a graph is reckoned to hold in memory."""
 
+import copy
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +12,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from upscale_cli.engines import bands
+from upscale_cli.engines import bands, rewriting
 from upscale_cli.engines.graph import library, trace
 from upscale_cli.engines.quantize import Ranges, layers_of, quantized
-from upscale_cli.engines.rewriting import live_values, rewrite
+from upscale_cli.engines.rewriting import rewrite
+from upscale_cli.zoo import blocks, find
+from upscale_cli.zoo.blocks import as_engines_run_it
+from upscale_cli.zoo.cost import live_values, live_values_per_pixel
 from upscale_cli.zoo.edsr import EDSR
 from upscale_cli.zoo.improved import Improved
 from upscale_cli.zoo.lightweight import Lightweight
 from upscale_cli.zoo.rrdb import RRDBNet
 from upscale_cli.zoo.srresnet import SRResNet
+from upscale_cli.zoo.swinir import SwinIR
 
 
 class _Picture(nn.Module):
@@ -165,5 +172,65 @@ def test_what_is_alive_at_once_is_counted(tmp_path: Path) -> None:
     for network in (plain, rrdb):
         xml = tmp_path / "graph.xml"
         library().save_model(trace(network), xml, compress_to_fp16=False)
-        found.append(live_values(xml))
+        found.append(rewriting.live_values(xml))
     assert found == [(35, 0), (48, 128)]
+
+
+@pytest.mark.parametrize("size", [(41, 25), (8, 8), (16, 30)], ids=str)
+@pytest.mark.parametrize(
+    "network",
+    [
+        partial(RRDBNet, scale=4, blocks=1, channels=8, growth=4),
+        partial(RRDBNet, scale=8, blocks=1, channels=8, growth=4),
+        partial(RRDBNet, scale=2, blocks=1, channels=8, growth=4, unshuffle=2),
+        partial(RRDBNet, scale=1, blocks=1, channels=8, growth=4, unshuffle=4),
+        partial(SwinIR, scale=4, channels=12, groups=1, depth=1, heads=2, features=8, head="nearest"),
+    ],
+    ids=["RRDB x4", "RRDB x8", "RRDB x2 folded", "RRDB x1 folded", "SwinIR nearest"],
+)
+def test_torch_too_makes_the_same_picture_by_bands(
+    network: Callable[[], nn.Module], size: tuple[int, int], spices: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    whole = network().eval()
+    fold = getattr(whole, "unshuffle", 1)
+    lr = torch.from_numpy(_lr(spices, *(side // fold * fold for side in size)))
+    cut = copy.deepcopy(whole)
+    as_engines_run_it(cut)
+    heights: list[int] = []
+    draw = cut.draw
+    monkeypatch.setattr(cut, "draw", lambda each, dtype: heights.append(each.shape[2]) or draw(each, dtype))
+    monkeypatch.setattr(blocks, "BAND_VALUES", 1)
+    monkeypatch.setattr(blocks, "_LEAST_ROWS", 3)
+    with torch.inference_mode():
+        expected, found = whole(lr), cut(lr)
+    rows = -(-lr.shape[2] // whole.window) * whole.window if isinstance(whole, SwinIR) else lr.shape[2] // fold
+    assert max(heights) <= 7
+    assert len(heights) == -(-rows // 3)
+    assert found.shape == expected.shape
+    assert (found - expected).abs().max() < 1e-5 * expected.std()
+
+
+def test_bands_are_as_high_as_memory_allows_and_a_training_knows_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = RRDBNet(scale=4, blocks=1, channels=8, growth=4)
+    seen: list[int] = []
+    draw = network.draw
+    monkeypatch.setattr(
+        network, "draw", lambda features, dtype: seen.append(features.shape[2]) or draw(features, dtype)
+    )
+    monkeypatch.setattr(blocks, "BAND_VALUES", 20 * 8 * 16 * 10)  # 20 rows of 10 pixels
+    lr = torch.rand(1, 3, 50, 10)
+    with torch.inference_mode():
+        network(lr)
+        assert seen == [50]
+        as_engines_run_it(network)
+        network(lr)
+    assert seen[1:] == [22, 24, 12]
+
+
+def test_memory_of_a_band_is_reckoned_once_however_large_the_tile() -> None:
+    variant = find("rrdb/x4")
+    everywhere, in_band = live_values_per_pixel(variant)
+    assert (everywhere, in_band) == (192 + 64 + 192, 3 * 64 * 16)
+    assert live_values(variant, 100) == 100 * (everywhere + in_band)
+    assert live_values(variant, 10**6) == 10**6 * everywhere + 3 * blocks.BAND_VALUES

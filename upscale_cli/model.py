@@ -18,7 +18,7 @@ from upscale_cli.errors import DeviceLostError, NonFiniteOutputError, OutOfMemor
 from upscale_cli.weights.formats import shapes_of
 from upscale_cli.weights.loading import load_module
 from upscale_cli.zoo import Shapes, Variant
-from upscale_cli.zoo.blocks import fold_ends
+from upscale_cli.zoo.blocks import as_engines_run_it
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -36,7 +36,7 @@ class Model:
         self.precision = choose_precision(variant, device, precision)
         self._source = module
         module = copy.deepcopy(module).eval().requires_grad_(False)
-        fold_ends(module)
+        as_engines_run_it(module)
         # The stubs of torch know `memory_format` for tensors only.
         self.module = module.to(device, DTYPES[self.precision], memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 

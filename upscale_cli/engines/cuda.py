@@ -20,7 +20,7 @@ from upscale_cli import device as devices
 from upscale_cli.engines.eager import ACCELERATOR_TILE_PX, EagerEngine
 from upscale_cli.engines.interface import Floats, Tiles
 from upscale_cli.model import DTYPES, Model, is_finite
-from upscale_cli.zoo.cost import live_values_per_pixel
+from upscale_cli.zoo.cost import live_values, live_values_per_pixel
 
 EAGER_RUNS = 3  # of a shape, before it is captured: what libraries do at first cannot be
 CLOCKED = False  # cuDNN's search for the fastest algorithm: two runs may then differ in the last bit
@@ -37,7 +37,7 @@ class CudaEngine(EagerEngine):
 
     def __init__(self, model: Model, *, card: "Card | None" = None) -> None:
         super().__init__(model)
-        self.tile_px = min(ACCELERATOR_TILE_PX, math.isqrt(int(_MOST_VALUES / live_values_per_pixel(model.variant))))
+        self.tile_px = min(ACCELERATOR_TILE_PX, math.isqrt(int(_MOST_VALUES / live_values_per_pixel(model.variant)[0])))
         self._card = card or Card(model.device)
         self._network = Replays(model.raw, self._card, model.precision)
         self._slots = deque(_Slot(self._card) for _ in range(self.in_flight))
@@ -65,9 +65,9 @@ class CudaEngine(EagerEngine):
         graph's own, and two while it is proved. Graphs share what else they need, and take it when eager runs have
         given it back.
         """
-        values = live_values_per_pixel(self.model.variant)
+        values = live_values(self.model.variant, height * width)
         out = 3 * 4 * self.scale**2 * (self.in_flight + 3)
-        return height * width * int(values * DTYPES[self.precision].itemsize + out)
+        return int(values * DTYPES[self.precision].itemsize) + height * width * out
 
     def in_precision(self, precision: str) -> "CudaEngine":
         """The same network in another precision."""

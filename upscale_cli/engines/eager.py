@@ -9,7 +9,7 @@ import torch
 from upscale_cli import device as devices
 from upscale_cli.engines.interface import Floats, Tiles, unit_floats
 from upscale_cli.model import DTYPES, Model
-from upscale_cli.zoo.cost import live_values_per_pixel, operations_per_pixel
+from upscale_cli.zoo.cost import live_values, operations_per_pixel
 
 _CPU_TILE_PX = 256  # what a layer makes of it stays in the caches
 ACCELERATOR_TILE_PX = 1024  # large enough to fill any device; more would only cost memory
@@ -51,9 +51,9 @@ class EagerEngine:
 
     def tile_bytes(self, height: int, width: int) -> int:
         """The two largest things alive at once, in the precision of the run, and the fp32 tile that comes out."""
-        values = live_values_per_pixel(self.model.variant)
+        values = live_values(self.model.variant, height * width)
         out = 3 * 4 * self.scale**2
-        return height * width * int(values * DTYPES[self.precision].itemsize + out)
+        return int(values * DTYPES[self.precision].itemsize) + height * width * out
 
     def available_bytes(self) -> int:
         """Free memory of the device."""

@@ -9,6 +9,10 @@ from torch import Tensor, nn
 
 from upscale_cli.kernels import RIM_PX, Layer, Values, product, product_shape
 
+BAND_VALUES = 1 << 26
+"""In the largest enlarged features of a band."""
+_LEAST_ROWS = 8
+_AROUND = 2  # rows that an enlarged one sees beside its own: by a convolution, and by those that are enlarged further
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # RGB, in [0, 1]
 
 
@@ -82,11 +86,38 @@ class LinearEnd(nn.Module):
         return widened(last, upsample(features), dtype)
 
 
-def fold_ends(network: nn.Module) -> None:
-    """Fold what a network has of these, in place."""
+class Banded(nn.Module):
+    """A network that enlarges features by nearest neighbours and goes on with them, and can do that for some rows at a
+    time: enlarged features of a whole tile, 64 to each of sixteen pixels, are then never in memory.
+    """
+
+    banded = False
+
+    def draw(self, features: Tensor, dtype: torch.dtype) -> Tensor:
+        """N x C x H x W to N x 3 x sH x sW, the last layer in `dtype`."""
+        raise NotImplementedError
+
+    def drawn(self, features: Tensor, dtype: torch.dtype, factor: int) -> Tensor:
+        """What `draw` makes, which is `factor` times as large, for as many rows as there is to be memory for."""
+        if not self.banded:  # nor may what is traced look at numbers
+            return self.draw(features, dtype)
+        rows = features.shape[-2]
+        height = max(_LEAST_ROWS, BAND_VALUES // (features[..., :1, :].numel() * factor**2))
+        made = []
+        for top in range(0, rows, height):
+            first, bottom = max(0, top - _AROUND), min(top + height, rows)
+            band = self.draw(features[..., first : bottom + _AROUND, :], dtype)
+            made.append(band[..., (top - first) * factor : (bottom - first) * factor, :])
+        return torch.cat(made, 2) if len(made) > 1 else made[0]
+
+
+def as_engines_run_it(network: nn.Module) -> None:
+    """Fold the ends that can be, and have others be computed by bands, in place: the same pictures, in less."""
     for module in network.modules():
         if isinstance(module, LinearEnd):
             module.fold()
+        elif isinstance(module, Banded):
+            module.banded = True
 
 
 def _values(conv: nn.Conv2d) -> tuple[Values, Values]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from upscale_cli.zoo.blocks import fold_ends
+from upscale_cli.zoo.blocks import BAND_VALUES, Banded, as_engines_run_it
 from upscale_cli.zoo.variant import Variant
 
 _SIDE_PX = 128  # no less: networks that look through windows fill smaller pictures up to one
@@ -21,16 +21,38 @@ def operations_per_pixel(variant: Variant, *, folded: bool = False) -> float:
     """
     counter = FlopCounterMode(display=False)
     side = _SIDE_PX * (4 if folded else 1)  # of a rim, which is not folded, little is to be seen
-    return _probe(variant, lambda _module: counter, counter.get_total_flops, folded=folded, side=side)
+    pixels = _probe(variant, lambda _module: counter, folded=folded, side=side)
+    return counter.get_total_flops() / pixels
+
+
+def live_values(variant: Variant, pixels: int) -> float:
+    """Values alive at the worst layer of a tile of so many pixels, as engines run it."""
+    everywhere, in_band = live_values_per_pixel(variant)
+    return pixels * everywhere + min(pixels * in_band, 3 * BAND_VALUES)
 
 
 @functools.cache
-def live_values_per_pixel(variant: Variant) -> float:
-    """Values alive at the worst layer, as engines run it: its input, its output, one skip connection of that size."""
-    sizes = [0]
+def live_values_per_pixel(variant: Variant) -> tuple[float, float]:
+    """Values alive at the worst layer: its input, its output, one skip connection of that size. And at the worst of the
+    layers that are computed by bands, 0 where there are none.
+    """
+    sizes, in_band = [0], [0]
+    under_way = sizes
 
     @contextlib.contextmanager
     def watched(module: nn.Module) -> Iterator[None]:
+        if isinstance(module, Banded):
+            draw = module.draw
+
+            def drawing(features: Tensor, dtype: torch.dtype) -> Tensor:
+                nonlocal under_way
+                under_way = in_band
+                try:
+                    return draw(features, dtype)
+                finally:
+                    under_way = sizes
+
+            module.draw = drawing
         for layer in module.modules():
             if not list(layer.children()):
                 layer.register_forward_hook(note)
@@ -38,22 +60,22 @@ def live_values_per_pixel(variant: Variant) -> float:
 
     def note(_layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         each = [tensor.numel() for tensor in (*inputs, output) if isinstance(tensor, Tensor)]
-        sizes.append(sum(each) + max(each))
+        under_way.append(sum(each) + max(each))
 
-    return _probe(variant, watched, lambda: max(sizes), folded=True)
+    pixels = _probe(variant, watched, folded=True)
+    return max(sizes) / pixels, max(in_band) / pixels
 
 
 def _probe(
     variant: Variant,
     watch: Callable[[nn.Module], contextlib.AbstractContextManager[object]],
-    found: Callable[[], int],
     *,
     folded: bool,
     side: int = _SIDE_PX,
-) -> float:
-    """What `watch` found, for a pixel, in a run on the meta device, which computes shapes and nothing else.
+) -> int:
+    """Run it while `watch` does, on the meta device, which computes shapes and nothing else; return the pixels it saw.
 
-    In a real one for networks of other packages whose code looks at numbers.
+    A real device for networks of other packages whose code looks at numbers.
     """
     side = -(-side // variant.multiple_of) * variant.multiple_of
     for device in (torch.device("meta"), torch.device("cpu")):
@@ -61,8 +83,8 @@ def _probe(
             # Moved there too: what was built around weights in memory is not made of meta tensors.
             module = variant.build().to(device).eval()
             if folded:
-                fold_ends(module)
+                as_engines_run_it(module)
             with torch.inference_mode(), watch(module):
                 module(torch.full((1, 3, side, side), 0.5))
             break
-    return found() / side**2
+    return side**2

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from upscale_cli.zoo.blocks import conv3x3, enlarge_nearest, narrowed, widened
+from upscale_cli.zoo.blocks import Banded, conv3x3, enlarge_nearest, narrowed, widened
 from upscale_cli.zoo.layout import count, fitting, width
 from upscale_cli.zoo.variant import Architecture, Shapes, Variant
 
@@ -58,7 +58,7 @@ class RRDB(nn.Module):
         return features + self.rdb3(self.rdb2(self.rdb1(features))) * RESIDUAL_SCALE
 
 
-class RRDBNet(nn.Module):
+class RRDBNet(Banded):
     """N x 3 x H x W -> N x 3 x sH x sW, [0, 1]; H and W multiples of `unshuffle`."""
 
     def __init__(
@@ -78,9 +78,12 @@ class RRDBNet(nn.Module):
     def forward(self, lr: Tensor) -> Tensor:
         features = self.conv_first(F.pixel_unshuffle(narrowed(lr, self), self.unshuffle))
         features = features + self.conv_body(self.body(features))
+        return self.drawn(features, lr.dtype, 2 ** len(self.enlargements))
+
+    def draw(self, features: Tensor, dtype: torch.dtype) -> Tensor:
         for name in self.enlargements:
             features = F.leaky_relu(self.get_submodule(name)(enlarge_nearest(features, 2)), SLOPE)
-        return widened(self.conv_last, F.leaky_relu(self.conv_hr(features), SLOPE), lr.dtype)
+        return widened(self.conv_last, F.leaky_relu(self.conv_hr(features), SLOPE), dtype)
 
 
 def _variant(name: str, module: partial[RRDBNet], parameters: int) -> Variant:

@@ -16,7 +16,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from upscale_cli.zoo.blocks import DIV2K_MEAN, LinearEnd, conv3x3, narrowed, shuffle_steps, widened
+from upscale_cli.zoo.blocks import (
+    DIV2K_MEAN,
+    Banded,
+    LinearEnd,
+    conv3x3,
+    enlarge_nearest,
+    narrowed,
+    shuffle_steps,
+    widened,
+)
 from upscale_cli.zoo.layout import width
 from upscale_cli.zoo.variant import Shapes
 
@@ -173,7 +182,7 @@ def residual_conv(channels: int, *, steps: Literal[1, 3] = 1) -> nn.Module:
     )
 
 
-class WindowNetwork(nn.Module):
+class WindowNetwork(Banded):
     """N x 3 x H x W -> N x 3 x sH x sW, [0, 1]: convolution, `layers` on features and shift, convolution, head.
 
     `features`: channels in the head. `value_range`: largest value inside.
@@ -238,12 +247,14 @@ class WindowNetwork(nn.Module):
         if self.head == "shuffle":
             return self.end(self.conv_before_upsample(features), dtype)
         if self.head == "nearest":
-            features = self.conv_before_upsample(features)
-            for n in range(1, self.scale.bit_length()):
-                features = F.interpolate(features, scale_factor=2, mode="nearest")
-                features = F.leaky_relu(self.get_submodule(f"conv_up{n}")(features), SLOPE)
-            features = F.leaky_relu(self.conv_hr(features), SLOPE)
+            return self.drawn(self.conv_before_upsample(features), dtype, self.scale)
         return widened(self.conv_last, features, dtype)
+
+    def draw(self, features: Tensor, dtype: torch.dtype) -> Tensor:
+        for n in range(1, self.scale.bit_length()):
+            features = enlarge_nearest(features, 2)
+            features = F.leaky_relu(self.get_submodule(f"conv_up{n}")(features), SLOPE)
+        return widened(self.conv_last, F.leaky_relu(self.conv_hr(features), SLOPE), dtype)
 
 
 def mirrored(image: Tensor, multiple: int) -> Tensor:
