@@ -74,8 +74,8 @@ def benched(report: "BenchReport", *, as_json: bool) -> None:
         console.print(
             Text(
                 "Decode to encode: seconds at work for a megapixel of the input, * where most goes. fps: frames of "
-                "that size through the network. Of rate: the work of the network as it is defined, of which an "
-                "engine may save some. PSNR: to fp32 by torch, dB.",
+                "that size through the network. Of rate: what the engine computes a second, of what "
+                "convolutions reach. PSNR: to fp32 by torch, dB.",
                 "dim",
             )
         )
