@@ -13,6 +13,8 @@ BAND_VALUES = 1 << 26
 """In the largest enlarged features of a band."""
 _LEAST_ROWS = 8
 _AROUND = 2  # rows that an enlarged one sees beside its own: by a convolution, and by those that are enlarged further
+SLOPE = 0.2
+"""Of the leaky ReLUs of ESRGAN and those after it."""
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # RGB, in [0, 1]
 
 
@@ -87,21 +89,26 @@ class LinearEnd(nn.Module):
 
 
 class Banded(nn.Module):
-    """A network that enlarges features by nearest neighbours and goes on with them, and can do that for some rows at a
-    time: enlarged features of a whole tile, 64 to each of sixteen pixels, are then never in memory.
+    """A network that enlarges features by nearest neighbours, each time with a convolution that `enlargements` names,
+    and ends in `conv_hr` and `conv_last`; for some rows at a time where it is `banded`: enlarged features of a whole
+    tile, 64 to each of sixteen pixels, are then never in memory.
     """
 
+    enlargements: tuple[str, ...] = ()
     banded = False
 
     def draw(self, features: Tensor, dtype: torch.dtype) -> Tensor:
         """N x C x H x W to N x 3 x sH x sW, the last layer in `dtype`."""
-        raise NotImplementedError
+        for name in self.enlargements:
+            features = F.leaky_relu(self.get_submodule(name)(enlarge_nearest(features, 2)), SLOPE)
+        features = F.leaky_relu(self.get_submodule("conv_hr")(features), SLOPE)
+        return widened(self.get_submodule("conv_last"), features, dtype)
 
-    def drawn(self, features: Tensor, dtype: torch.dtype, factor: int) -> Tensor:
-        """What `draw` makes, which is `factor` times as large, for as many rows as there is to be memory for."""
+    def drawn(self, features: Tensor, dtype: torch.dtype) -> Tensor:
+        """What `draw` makes, of as many rows at a time as there is to be memory for."""
         if not self.banded:  # nor may what is traced look at numbers
             return self.draw(features, dtype)
-        rows = features.shape[-2]
+        rows, factor = features.shape[-2], 2 ** len(self.enlargements)
         height = max(_LEAST_ROWS, BAND_VALUES // (features[..., :1, :].numel() * factor**2))
         made = []
         for top in range(0, rows, height):

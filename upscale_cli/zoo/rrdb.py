@@ -18,12 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from upscale_cli.zoo.blocks import Banded, conv3x3, enlarge_nearest, narrowed, widened
+from upscale_cli.zoo.blocks import SLOPE, Banded, conv3x3, narrowed
 from upscale_cli.zoo.layout import count, fitting, width
 from upscale_cli.zoo.variant import Architecture, Shapes, Variant
 
 RESIDUAL_SCALE = 0.2
-SLOPE = 0.2  # of every leaky ReLU
 
 
 class DenseBlock(nn.Module):
@@ -78,12 +77,7 @@ class RRDBNet(Banded):
     def forward(self, lr: Tensor) -> Tensor:
         features = self.conv_first(F.pixel_unshuffle(narrowed(lr, self), self.unshuffle))
         features = features + self.conv_body(self.body(features))
-        return self.drawn(features, lr.dtype, 2 ** len(self.enlargements))
-
-    def draw(self, features: Tensor, dtype: torch.dtype) -> Tensor:
-        for name in self.enlargements:
-            features = F.leaky_relu(self.get_submodule(name)(enlarge_nearest(features, 2)), SLOPE)
-        return widened(self.conv_last, F.leaky_relu(self.conv_hr(features), SLOPE), dtype)
+        return self.drawn(features, lr.dtype)
 
 
 def _variant(name: str, module: partial[RRDBNet], parameters: int) -> Variant:

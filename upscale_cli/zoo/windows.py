@@ -16,16 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from upscale_cli.zoo.blocks import (
-    DIV2K_MEAN,
-    Banded,
-    LinearEnd,
-    conv3x3,
-    enlarge_nearest,
-    narrowed,
-    shuffle_steps,
-    widened,
-)
+from upscale_cli.zoo.blocks import DIV2K_MEAN, SLOPE, Banded, LinearEnd, conv3x3, narrowed, shuffle_steps, widened
 from upscale_cli.zoo.layout import width
 from upscale_cli.zoo.variant import Shapes
 
@@ -35,8 +26,6 @@ Head = Literal["shuffle", "direct", "nearest", "same"]
 MARGIN = 32
 """Two windows of 16 pixels, four of 8: a reasoned guess, with no weights at hand to measure it. Attention reaches
 further with every shift, and the windows of a tile need not be those of the whole picture."""
-
-SLOPE = 0.2  # of every leaky ReLU but the one before PixelShuffle
 
 
 def linear(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:
@@ -218,8 +207,9 @@ class WindowNetwork(Banded):
         elif head == "direct":
             self.upsample = nn.Sequential(conv3x3(channels, 3 * scale**2))
         elif head == "nearest":
-            for n in range(1, scale.bit_length()):
-                self.add_module(f"conv_up{n}", conv3x3(features, features))
+            self.enlargements = tuple(f"conv_up{n}" for n in range(1, scale.bit_length()))
+            for name in self.enlargements:
+                self.add_module(name, conv3x3(features, features))
             self.conv_hr = conv3x3(features, features)
         if head != "direct":
             self.conv_last = conv3x3(channels if head == "same" else features, 3)
@@ -247,14 +237,8 @@ class WindowNetwork(Banded):
         if self.head == "shuffle":
             return self.end(self.conv_before_upsample(features), dtype)
         if self.head == "nearest":
-            return self.drawn(self.conv_before_upsample(features), dtype, self.scale)
+            return self.drawn(self.conv_before_upsample(features), dtype)
         return widened(self.conv_last, features, dtype)
-
-    def draw(self, features: Tensor, dtype: torch.dtype) -> Tensor:
-        for n in range(1, self.scale.bit_length()):
-            features = enlarge_nearest(features, 2)
-            features = F.leaky_relu(self.get_submodule(f"conv_up{n}")(features), SLOPE)
-        return widened(self.conv_last, F.leaky_relu(self.conv_hr(features), SLOPE), dtype)
 
 
 def mirrored(image: Tensor, multiple: int) -> Tensor:
