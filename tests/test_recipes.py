@@ -149,6 +149,7 @@ def shrunk(config: TrainConfig, vgg_files: dict[str, str]) -> TrainConfig:
         config,
         variant=chosen,
         init=config.init if ships else "",
+        revive=config.revive and ships,
         batch=min(config.batch, 2),
         patch_px=24
         if architecture == "cyclegan"

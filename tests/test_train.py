@@ -8,6 +8,7 @@ import pytest
 import torch
 from filelock import FileLock
 from PIL import Image
+from tiny_training import TINY, assert_same
 
 from upscale_cli import zoo
 from upscale_cli.errors import UsageError
@@ -15,8 +16,9 @@ from upscale_cli.evaluate import Pair, make_pair
 from upscale_cli.media.resize import imresize
 from upscale_cli.train import loop
 from upscale_cli.train.checkpoint import Checkpoint
-from upscale_cli.train.config import TrainConfig, as_toml, parse_config, read_recipe
+from upscale_cli.train.config import as_toml, parse_config, read_recipe
 from upscale_cli.train.data import PatchSampler
+from upscale_cli.train.history import Progress
 from upscale_cli.train.validation import centre
 from upscale_cli.train.verb import TrainRequest, train, transfer
 from upscale_cli.weights import formats
@@ -24,17 +26,6 @@ from upscale_cli.weights.loading import load_module
 
 RECIPES = sorted((Path(loop.__file__).parent / "recipes").glob("*.toml"))
 CPU = torch.device("cpu")
-TINY = TrainConfig(
-    variant="lightweight/x2-tiny",
-    steps=40,
-    batch=4,
-    patch_px=16,
-    learning_rate=3e-3,
-    warmup_steps=5,
-    precision="fp32",
-    validate_every=10,
-    checkpoint_every=5,
-)
 
 
 @pytest.fixture(scope="module")
@@ -208,6 +199,35 @@ def test_train_writes_weights_that_upscale_can_use(tmp_path: Path, spices: np.nd
     again = train(dataclasses.replace(request, resume=True))
     assert again
     assert again.facts.scores == report.facts.scores
+
+
+@pytest.mark.parametrize("validate_every", [4, 50])
+def test_a_stopped_training_is_finished_where_its_checkpoint_is(
+    validate_every: int, tmp_path: Path, spices: np.ndarray
+) -> None:
+    def stop(progress: Progress) -> None:
+        if progress.step == 13:
+            raise KeyboardInterrupt
+
+    (tmp_path / "data").mkdir()
+    Image.fromarray(spices[:80, :80]).save(tmp_path / "data" / "a.png")
+    data = (str(tmp_path / "data"),)
+    config = dataclasses.replace(TINY, validate_every=validate_every)
+    request = TrainRequest(config=config, data=data, valid=data, folder=tmp_path / "run", device="cpu")
+    with pytest.raises(UsageError, match=r"run holds no checkpoint to finish at"):
+        train(dataclasses.replace(request, finish=True))
+    with pytest.raises(KeyboardInterrupt):
+        train(request, watch=[stop])
+    before = Checkpoint.load(tmp_path / "run" / "checkpoint.pt", config)
+
+    report = train(dataclasses.replace(request, finish=True))
+    assert report
+    validated = bool(before.validations)
+    assert validated == (validate_every == 4)
+    assert (report.facts.steps, report.facts.best_step) == (10, before.best_step if validated else 10)
+    assert_same(formats.read_state(report.weights)[0], before.best if validated else before.params_ema)
+    assert report.facts.scores
+    assert Checkpoint.load(tmp_path / "run" / "checkpoint.pt", config).step == 10, "it can still go on"
 
 
 def test_two_trainings_into_one_folder_do_not_spoil_each_other(tmp_path: Path, spices: np.ndarray) -> None:

@@ -57,6 +57,8 @@ class TrainConfig:
     """Crops drawn a patch, of which the most detailed is taken, so that flat sky does not fill the batches."""
     init: str = ""
     """Weights to start from: a weights file, a checkpoint or a model name; tensors of other shapes start fresh."""
+    revive: bool = False
+    """Channels of `init` that a ReLU lets next to nothing through of start anew; its pictures stay what they were."""
     freeze: tuple[str, ...] = ()
     """Layers that keep the weights they start with, by the beginning of their names: ["head", "body.0"]."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
@@ -162,6 +164,8 @@ class TrainConfig:
         parse_terms(self.loss, TERMS, setting="loss")
         if self.prune and not self.init:
             raise UsageError("Setting prune leaves out channels of a trained network. Set init to one.")
+        if self.revive and not self.init:
+            raise UsageError("Setting revive starts channels of a trained network anew. Set init to one.")
         if self.optimizer == "muon" and self.weight_decay:
             raise UsageError("Optimizer 'muon' has no weight_decay. Leave it out, or choose optimizer adamw.")
         known = ("loss", "last", *(metric.name for metric in choose(self.metrics)))

@@ -23,6 +23,7 @@ from upscale_cli.train.data import load_data
 from upscale_cli.train.method import Method
 from upscale_cli.train.methods import make_method
 from upscale_cli.train.ranks import Ranks, joined
+from upscale_cli.train.revive import revive
 from upscale_cli.train.tensorboard import open_board
 from upscale_cli.train.trainer import Trainer
 from upscale_cli.train.validation import Validation, Verdict
@@ -30,6 +31,7 @@ from upscale_cli.weights import formats
 from upscale_cli.weights.loading import load_encoder, load_module
 
 WEIGHTS = "weights.safetensors"
+_LOOKED_AT = 8  # batches in which a channel must never be seen, to be dead
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,8 @@ class TrainRequest:
     valid: tuple[str, ...]
     folder: Path
     resume: bool = False
+    finish: bool = False
+    """Take no further step: what the checkpoint in the folder holds is the result."""
     device: str = "auto"
     tensorboard: bool = False
     """Write the rows of the history for TensorBoard as well; needs the extra of that name."""
@@ -76,8 +80,14 @@ def _train(
 ) -> TrainReport | None:
     config, folder = request.config, request.folder
     saved = folder / checkpoint.NAME
-    if saved.exists() and not request.resume:
-        raise UsageError(f"{folder} holds a training already. Go on with --resume, or choose another -o.")
+    if request.finish and not saved.exists():
+        raise UsageError(
+            f"{folder} holds no checkpoint to finish at. Train first; one comes every checkpoint_every steps."
+        )
+    if saved.exists() and not (request.resume or request.finish):
+        raise UsageError(
+            f"{folder} holds a training already. Go on with --resume, end it with --finish, or choose another -o."
+        )
     resumed = Checkpoint.load(saved, config) if ranks.first and saved.exists() else None
     variant = zoo.find(config.variant)
     data = load_data(
@@ -98,6 +108,10 @@ def _train(
     if config.init:
         shared = transfer(module, config.init)
         note(f"{shared} of {len(module.state_dict())} tensors start as those of {config.init}")
+    if config.revive:
+        batches = (data.sampler.batch(step) for step in range(_LOOKED_AT))
+        found = revive(module, [batch.lr.float() / 255 for batch in batches])
+        note(f"{found.dead:,} of {found.channels:,} channels were dead and start anew")
     method = make_method(config, variant, module)
     trainer = Trainer(config, method, ranks)
     validation = Validation(config, method.variant, data.valid if ranks.first else [], ranks.device)
@@ -109,7 +123,10 @@ def _train(
         if resumed := ranks.shared(resumed):
             trainer.restore(resumed)
         rows = [open_board(folder / "tensorboard", trainer.step)] if request.tensorboard and ranks.first else []
-        loop.run(trainer, data.sampler, validation.score, folder=folder, rows=rows, watch=watch)
+        if not request.finish:
+            loop.run(trainer, data.sampler, validation.score, folder=folder, rows=rows, watch=watch)
+        elif not trainer.validations:  # nothing was ever the best
+            trainer.record(validation.score(trainer.average))
         return _finish(trainer, method, validation, request) if ranks.first else None
 
 

@@ -28,6 +28,9 @@ def train(
         list[str] | None, typer.Option("--valid", help="What to choose the best weights by; else a part of --data.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in the folder.")] = False,
+    finish: Annotated[
+        bool, typer.Option("--finish", help="End where the checkpoint is: weights and report of the best so far.")
+    ] = False,
     steps: Annotated[int | None, typer.Option("--steps", help="Steps in all.")] = None,
     epochs: Annotated[
         int | None, typer.Option("--epochs", help="Steps in all, in epochs: as many steps each as validate_every says.")
@@ -74,6 +77,7 @@ def train(
             valid=tuple(valid or ()),
             folder=output,
             resume=resume,
+            finish=finish,
             device=device,
             tensorboard=tensorboard,
         )
