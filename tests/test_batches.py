@@ -100,11 +100,13 @@ def test_the_card_is_busy_across_frames_though_each_is_a_batch_of_its_own() -> N
     assert engine.under_way == [2] * 5 + [1]
 
 
-def test_a_processor_looks_at_no_frame_before_its_time_unless_told_to() -> None:
+def test_a_processor_looks_at_no_frame_before_its_time_unless_told_to_or_idle_between_frames() -> None:
     engine = NearestEngine()
-    engine.in_flight = 2
     frame = frames_of(1)[0]
     assert Upscaler([engine]).ahead(frame, 64, 96) == 0
+    engine.in_flight = 2
+    assert Upscaler([engine], tile_px=40).ahead(frame, 64, 96) == 0, "it has several tiles"
+    assert Upscaler([engine]).ahead(frame, 64, 96) == 1
     assert Upscaler([engine], batch=4).ahead(frame, 64, 96) == 7
     assert Upscaler([Card()], strength=0).ahead(frame, 64, 96) == 0, "without the network"
     assert Upscaler([Card()]).ahead(frame, 32, 48) == 0

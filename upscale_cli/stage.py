@@ -152,8 +152,8 @@ class Stage:
         """How many pictures of this size must be known to come, for no batch to be less than full and none late."""
         grid = self.plan(height, width)
         most = self._most(grid)
-        if most == 1 and self.engine.device == "cpu":  # where nothing is gained by it
-            return 0
+        if most == 1 and self.engine.device == "cpu" and len(grid) >= self.engine.in_flight:
+            return 0  # its own tiles keep a processor busy
         return -(-(most * self.engine.in_flight - 1) // len(grid))
 
     def batch_for(self, grid: Plan) -> int:
