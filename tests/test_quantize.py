@@ -132,7 +132,9 @@ def test_lightweight_runs_in_integers_and_loses_no_more_than_it_says(lightweight
 
 
 def dense_model() -> Any:
-    """Two convolutions on the picture and on what the first made, joined; and one on that at twice the size."""
+    """Two convolutions on the picture and on what the first made, joined; one on that at twice the size, and another
+    behind a pixel shuffle.
+    """
     import openvino.opset13 as ops
 
     rng = np.random.default_rng(0)
@@ -149,23 +151,24 @@ def dense_model() -> Any:
         wide, np.array([2, 2], np.float32), "nearest", "scales", axes=np.array([2, 3]), nearest_mode="floor",
         coordinate_transformation_mode="asymmetric",
     )  # fmt: skip
-    return library().Model([ops.result(conv(large, 3))], [lr])
+    larger = ops.depth_to_space(conv(large, 64), "depth_first", 2)
+    return library().Model([ops.result(conv(larger, 3))], [lr])
 
 
-def test_what_is_joined_or_repeated_is_rounded_before() -> None:
+def test_what_is_joined_repeated_or_shuffled_is_rounded_before() -> None:
     model = dense_model()
     picture = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
     groups = observe(model, [picture])
     # The first sees the three channels of a picture: integers would be no faster.
-    assert [group.members for group in groups] == [(1, 2), (3,)]
+    assert [group.members for group in groups] == [(1, 2), (3,), (4,)]
     low, high = groups[0].whole
     rounded = quantized(model, ranges_of(model, low, high))
     of_values = [node for node in rounders(rounded) if node.get_attributes()["levels"] == 256]
-    # The picture; what the first two convolutions made, each once for both that read it; what is repeated.
-    assert sorted(node.input_value(0).get_node().get_type_name() for node in of_values) == ["Convolution"] * 3 + [
+    # The picture; what the first two convolutions made, each once for both that read it; what is repeated, shuffled.
+    assert sorted(node.input_value(0).get_node().get_type_name() for node in of_values) == ["Convolution"] * 4 + [
         "Parameter"
     ]
-    assert all(node.input_value(0).get_shape()[2] == 8 for node in of_values)
+    assert sorted(node.input_value(0).get_shape()[2] for node in of_values) == [8, 8, 8, 8, 16]
     assert rounded.output(0).get_shape() == model.output(0).get_shape()
 
 

@@ -68,3 +68,33 @@ def test_an_enlarged_picture_that_others_read_too_stays_for_them(spices: np.ndar
     with torch.inference_mode():
         expected = tail(torch.from_numpy(lr)).numpy()
     assert np.abs(_run(model, lr) - expected).max() < 1e-5
+
+
+class _Shuffled(nn.Module):
+    """A pixel shuffle and what acts behind it."""
+
+    def __init__(self, activation: nn.Module) -> None:
+        super().__init__()
+        self.first, self.activation = nn.Conv2d(3, 12, 3, padding=1), activation
+        if isinstance(activation, nn.PReLU):
+            nn.init.uniform_(activation.weight, 0.1, 0.9)
+
+    def forward(self, lr: Tensor) -> Tensor:
+        return self.activation(F.pixel_shuffle(self.first(lr), 2)) * 2
+
+
+@pytest.mark.parametrize(
+    ("activation", "before"),
+    [(nn.ReLU(), True), (nn.PReLU(3), True), (nn.PReLU(), True), (nn.Softmax(dim=1), False)],
+    ids=["ReLU", "a slope a channel", "one slope", "softmax"],
+)
+def test_an_activation_behind_a_shuffle_acts_before_it(activation: nn.Module, before: bool, spices: np.ndarray) -> None:
+    torch.manual_seed(0)
+    network = _Shuffled(activation).eval()
+    lr = np.ascontiguousarray(spices[None, :41, :57].transpose(0, 3, 1, 2), np.float32) / 255
+    model = trace(network)
+    (shuffle,) = (node for node in model.get_ordered_ops() if node.get_type_name() == "DepthToSpace")
+    assert (shuffle.input_value(0).get_node().get_type_name() in ("Relu", "PRelu")) == before
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(lr)).numpy()
+    assert np.abs(_run(model, lr) - expected).max() < 1e-5

@@ -242,7 +242,8 @@ def trace(picture: "nn.Module") -> Any:
     """The `openvino.Model` of a picture-to-picture module: any N, H and W, fp32, its ends called `lr` and `sr`."""
     import torch
 
-    from upscale_cli.engines.upsampling import merge_shuffles
+    from upscale_cli.engines.tail import linear_end, move_last
+    from upscale_cli.engines.upsampling import activate_first, merge_shuffles
 
     openvino = library()
     decoder = importlib.import_module(f"{openvino.__name__}.frontend.pytorch.ts_decoder")
@@ -253,6 +254,9 @@ def trace(picture: "nn.Module") -> Any:
         )
         model = openvino.convert_model(traced, input=[openvino.PartialShape("?,3,?,?")])
     merge_shuffles(model)
+    activate_first(model)
+    if not linear_end(model):  # of such, more can be put together where tiles are large
+        move_last(model)
     model.inputs[0].set_names({"lr"})
     model.outputs[0].set_names({"sr"})
     return model

@@ -236,6 +236,8 @@ class _Rounding:
         rounded = [self.of_values(part, low, high) for part in parts]
         if node.get_type_name() == "Concat":
             return operations().concat(rounded, **node.get_attributes()).output(0)
+        if node.get_type_name() == "DepthToSpace":
+            return operations().depth_to_space(*rounded, **node.get_attributes()).output(0)
         where, *axes = node.input_values()[1:]
         return (
             operations().interpolate(*rounded, where, axes=axes[0] if axes else None, **node.get_attributes()).output(0)
@@ -299,10 +301,10 @@ def _sources(tensor: Any) -> Iterator[Any]:
 
 
 def _parts(tensor: Any) -> list[Any]:
-    """The tensors whose values this one holds and no other, moved: those of a Concat, that of a nearest neighbour."""
+    """The tensors whose values this one holds and no other, moved, as by a pixel shuffle or a nearest neighbour."""
     node = tensor.get_node()
     kind = node.get_type_name()
-    if kind == "Concat":
+    if kind in ("Concat", "DepthToSpace"):
         return node.input_values()
     if kind == "Interpolate" and node.get_attributes()["mode"] == "nearest":
         return node.input_values()[:1]

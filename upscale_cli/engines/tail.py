@@ -28,31 +28,20 @@ def shorten_tail(model: Any, least_side: int) -> None:
     """Do either, if the `openvino.Model` has such an end, in place; its tiles have sides of `least_side` or more."""
     if least_side >= RIM_PX:
         _fold(model)
-    _move_last(model)
+    move_last(model)
 
 
-def _move_last(model: Any) -> None:
-    """Before the shuffle, if that takes no more products."""
-    opset, layer = operations(), _last(model)
-    if layer is None:
-        return
-    active = layer.conv.input_value(0).get_node()
-    kind = active.get_type_name()
-    known = _alone(active) and (kind == "Relu" or (kind == "PRelu" and _holds(active)))
-    if not (shuffled := _unshuffled((active if known else layer.conv).input_value(0))):
+def move_last(model: Any) -> None:
+    """Its last convolution alone, if that takes no more products."""
+    layer = _last(model)
+    if layer is None or not (shuffled := _unshuffled(layer.conv.input_value(0))):
         return
     source, factor = shuffled
     kernel = lifted(layer.kernel[:, None, None], factor)
     kernel = kernel.reshape(-1, *kernel.shape[3:]).astype(np.float32)
     if _products(kernel) > _products(layer.kernel) * factor**2:
         return
-    features = source
-    if known and kind == "Relu":
-        features = opset.relu(source)
-    elif known:
-        slope = active.input_value(1).get_node().data.reshape(-1)
-        features = opset.prelu(source, opset.constant(slope if slope.size == 1 else np.repeat(slope, factor**2)))
-    whole = _convolved(features, kernel, np.repeat(layer.bias, factor**2), factor)
+    whole = _convolved(source, kernel, np.repeat(layer.bias, factor**2), factor, name=layer.conv.get_friendly_name())
     for port in layer.biased.output(0).get_target_inputs():
         port.replace_source_output(whole.output(0))
 
@@ -149,10 +138,12 @@ def _as_they_are(features: Any, layers: list[_Layer]) -> Any:
     return features
 
 
-def _convolved(features: Any, kernel: Values, bias: Values, factor: int) -> Any:
+def _convolved(features: Any, kernel: Values, bias: Values, factor: int, *, name: str = "") -> Any:
     opset, around = operations(), [kernel.shape[-1] // 2] * 2
     weights = opset.constant(np.ascontiguousarray(kernel))
     made = opset.convolution(features, weights, [1, 1], around, around, [1, 1])
+    if name:
+        made.set_friendly_name(name)
     made = opset.add(made, opset.constant(bias.reshape(1, -1, 1, 1)))
     return made if factor == 1 else opset.depth_to_space(made, "depth_first", factor)
 

@@ -1,6 +1,7 @@
 """What enlarges in a graph, in fewer steps.
 
 A pixel shuffle (Shi et al. 2016, arXiv:1609.05158) is traced as three operations and the numbers they take; it is one.
+An activation behind it acts on the same values before, as part of the convolution that makes them.
 Nearest-neighbour upsampling by 2 and the 3 x 3 convolution behind it are one transposed convolution: each pixel of a
 picture so enlarged sees four different ones through nine weights. Summed beforehand, these are 4 products for 9, and
 the enlarged picture is never written. Odena et al., Deconvolution and Checkerboard Artifacts, Distill 2016, tell how
@@ -39,6 +40,29 @@ def merge_shuffles(model: Any) -> None:
             port.replace_source_output(one.output(0))
 
 
+def activate_first(model: Any) -> None:
+    """Have a ReLU, or one with known slopes, act before the pixel shuffle it is behind, in place."""
+    opset = operations()
+    for shuffle in model.get_ordered_ops():
+        behind = [port.get_node() for port in shuffle.output(0).get_target_inputs()]
+        if shuffle.get_type_name() != "DepthToSpace" or len(behind) != 1:
+            continue
+        (active,), source = behind, shuffle.input_value(0)
+        said = shuffle.get_attributes()
+        if active.get_type_name() == "Relu":
+            acted = opset.relu(source)
+        elif active.get_type_name() == "PRelu" and said["mode"] == "depth_first" and _holds(active):
+            slope = active.input_value(1).get_node().data.reshape(-1)
+            every = slope if slope.size == 1 else np.repeat(slope, said["block_size"] ** 2)
+            acted = opset.prelu(source, opset.constant(every))
+        else:
+            continue
+        acted.set_friendly_name(active.get_friendly_name())
+        shuffle.input(0).replace_source_output(acted.output(0))
+        for port in active.output(0).get_target_inputs():
+            port.replace_source_output(shuffle.output(0))
+
+
 def fold_upsampling(model: Any) -> None:
     """Put them together wherever the `openvino.Model` has both, in place."""
     opset = operations()
@@ -74,9 +98,14 @@ def _doubles(node: Any) -> bool:
     )
 
 
+def _holds(node: Any) -> bool:
+    """Whether its second input is known."""
+    return node.input_value(1).get_node().get_type_name() == "Constant"
+
+
 def _is_plain(node: Any) -> bool:
     """A convolution of 3 x 3 with known weights that keeps the size."""
-    if node.get_type_name() != "Convolution" or node.input_value(1).get_node().get_type_name() != "Constant":
+    if node.get_type_name() != "Convolution" or not _holds(node):
         return False
     said = node.get_attributes()
     return (
