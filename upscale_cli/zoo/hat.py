@@ -18,6 +18,7 @@ from upscale_cli.zoo.layout import count, fitting, shuffle_scale, width
 from upscale_cli.zoo.variant import Architecture, Shapes, Variant
 from upscale_cli.zoo.windows import (
     MARGIN,
+    Group,
     Mlp,
     Shift,
     SwinBlock,
@@ -130,24 +131,6 @@ def overlapping_positions(window: int, outer: int) -> Tensor:
     return (rows * span + columns) % span**2
 
 
-class HybridGroup(nn.Module):
-    """Blocks, every second one shifted, an overlapping attention and a convolution; plus the input."""
-
-    def __init__(self, channels: int, depth: int, block: partial[HybridBlock], overlap: OverlappingAttention) -> None:
-        super().__init__()
-        blocks = nn.ModuleList(block() for _ in range(depth))
-        self.residual_group = nn.ModuleDict({"blocks": blocks, "overlap_attn": overlap})
-        self.conv = residual_conv(channels)
-
-    def forward(self, features: Tensor, shift: Shift) -> Tensor:
-        result = features
-        blocks = self.residual_group["blocks"]
-        assert isinstance(blocks, nn.ModuleList)
-        for number, block in enumerate(blocks):
-            result = block(result, shift if number % 2 else None)
-        return features + convolved(self.conv, self.residual_group["overlap_attn"](result))
-
-
 class HAT(WindowNetwork):
     """N x 3 x H x W -> N x 3 x sH x sW, [0, 1].
 
@@ -172,7 +155,7 @@ class HAT(WindowNetwork):
         block = partial(HybridBlock, channels, compressed=compressed, squeezed=squeezed, **shared)
         overlap = partial(OverlappingAttention, channels, **shared)
         super().__init__(
-            (HybridGroup(channels, depth, block, overlap()) for _ in range(groups)),
+            (Group((block() for _ in range(depth)), residual_conv(channels), overlap=overlap()) for _ in range(groups)),
             scale=scale,
             channels=channels,
             window=window,

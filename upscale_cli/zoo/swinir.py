@@ -8,42 +8,21 @@ by nearest neighbour; the x1 networks add to their input. Those against JPEG art
 pixels, and work on [0, 255]. Grey networks are refused.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Literal
-
-from torch import Tensor, nn
 
 from upscale_cli.zoo.layout import count, fitting, shuffle_scale, width
 from upscale_cli.zoo.variant import Architecture, Shapes, Variant
 from upscale_cli.zoo.windows import (
     MARGIN,
+    Group,
     Head,
-    Shift,
     SwinBlock,
     WindowNetwork,
     block_numbers,
-    convolved,
     residual_conv,
     without_constants,
 )
-
-
-class Group(nn.Module):
-    """Blocks of attention, every second one shifted, and a convolution; plus the input."""
-
-    def __init__(self, block: Callable[[], nn.Module], channels: int, depth: int, conv_steps: Literal[1, 3]) -> None:
-        super().__init__()
-        self.residual_group = nn.ModuleDict({"blocks": nn.ModuleList(block() for _ in range(depth))})
-        self.conv = residual_conv(channels, steps=conv_steps)
-
-    def forward(self, features: Tensor, shift: Shift) -> Tensor:
-        result = features
-        blocks = self.residual_group["blocks"]
-        assert isinstance(blocks, nn.ModuleList)
-        for number, block in enumerate(blocks):
-            result = block(result, shift if number % 2 else None)
-        return features + convolved(self.conv, result)
 
 
 class SwinIR(WindowNetwork):
@@ -65,7 +44,7 @@ class SwinIR(WindowNetwork):
     ) -> None:
         block = partial(SwinBlock, channels, heads=heads, window=window, mlp_ratio=mlp_ratio)
         super().__init__(
-            (Group(block, channels, depth, conv_steps) for _ in range(groups)),
+            (Group((block() for _ in range(depth)), residual_conv(channels, steps=conv_steps)) for _ in range(groups)),
             scale=scale,
             channels=channels,
             window=window,

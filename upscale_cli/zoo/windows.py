@@ -171,6 +171,29 @@ def residual_conv(channels: int, *, steps: Literal[1, 3] = 1) -> nn.Module:
     )
 
 
+class Group(nn.Module):
+    """Blocks, every second one shifted, an attention of another kind where there is one, and a convolution; plus the
+    input.
+    """
+
+    def __init__(self, blocks: Iterable[nn.Module], conv: nn.Module, *, overlap: nn.Module | None = None) -> None:
+        super().__init__()
+        self.residual_group = nn.ModuleDict({"blocks": nn.ModuleList(blocks)})
+        if overlap:
+            self.residual_group["overlap_attn"] = overlap
+        self.conv = conv
+
+    def forward(self, features: Tensor, shift: Shift) -> Tensor:
+        result = features
+        blocks, *others = self.residual_group.values()
+        assert isinstance(blocks, nn.ModuleList)
+        for number, block in enumerate(blocks):
+            result = block(result, shift if number % 2 else None)
+        for other in others:
+            result = other(result)
+        return features + convolved(self.conv, result)
+
+
 class WindowNetwork(Banded):
     """N x 3 x H x W -> N x 3 x sH x sW, [0, 1]: convolution, `layers` on features and shift, convolution, head.
 
