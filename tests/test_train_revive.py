@@ -77,12 +77,14 @@ def test_dead_channels_start_anew_and_the_picture_stays(pictures: list[Tensor]) 
     assert (behind.weight.grad[:, DEAD].abs().amax((0, 2, 3)) > 0).all(), "and the layer behind learns to read them"
 
 
-def test_a_network_without_such_blocks_keeps_what_it_has(pictures: list[Tensor]) -> None:
-    network = zoo.find("improved/x2-tiny").build()
-    before = {name: value.clone() for name, value in network.state_dict().items()}
+@pytest.mark.parametrize("name", ["improved/x2-tiny", "enhance-residual/x1-tiny"], ids=["plain", "BatchNorm"])
+def test_a_network_without_such_blocks_keeps_what_it_has(name: str, pictures: list[Tensor]) -> None:
+    network = zoo.find(name).build().train()
+    before = {key: value.clone() for key, value in network.state_dict().items()}
     assert revive(network, pictures) == Revived(0, 0)
-    for name, value in network.state_dict().items():
-        assert torch.equal(value, before[name])
+    for key, value in network.state_dict().items():
+        assert torch.equal(value, before[key]), key
+    assert network.training
 
 
 def test_a_training_revives_what_it_starts_from(tmp_path: Path, spices: np.ndarray) -> None:
@@ -93,11 +95,13 @@ def test_a_training_revives_what_it_starts_from(tmp_path: Path, spices: np.ndarr
     )
     notes: list[str] = []
     data = (str(tmp_path / "photo.png"),)
-    report = train(
-        TrainRequest(config=config, data=data, valid=data, folder=tmp_path / "run", device="cpu"), note=notes.append
-    )
+    request = TrainRequest(config=config, data=data, valid=data, folder=tmp_path / "run", device="cpu")
+    report = train(request, note=notes.append)
     assert report
     assert "8 of 8 channels were dead and start anew" in notes
+    notes.clear()
+    assert train(dataclasses.replace(request, resume=True), note=notes.append)
+    assert not [note for note in notes if "dead" in note], "what goes on has begun"
     network = load_module(report.weights, None)[2]
     assert isinstance(network, EDSR)
     lr = torch.from_numpy(spices[:60, :80].copy()).permute(2, 0, 1)[None].float() / 255

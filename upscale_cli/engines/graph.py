@@ -102,6 +102,11 @@ def operations() -> ModuleType:
     return importlib.import_module(f"{library().__name__}.opset13")
 
 
+def holds(node: Any) -> bool:
+    """Whether the second input of an operation, its weights, slopes or bias, is known."""
+    return node.input_value(1).get_node().get_type_name() == "Constant"
+
+
 def open_graph(network: Combination, scale: float | None = None, *, offline: bool = False) -> Graph:
     """The graph of one model, or of two whose weights are mixed: from the cache, else traced and kept there.
 

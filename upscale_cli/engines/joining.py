@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from upscale_cli.engines.graph import operations
+from upscale_cli.engines.graph import holds, operations
 
 
 def part_joined(model: Any) -> None:
@@ -34,11 +34,7 @@ def part_joined(model: Any) -> None:
 
 def _sees_around(node: Any) -> bool:
     """A convolution with known weights, of more than single pixels: one of 1 x 1 takes no longer than copying does."""
-    return (
-        node.get_type_name() == "Convolution"
-        and node.input_value(1).get_node().get_type_name() == "Constant"
-        and max(list(node.input(1).get_shape())[2:]) > 1
-    )
+    return node.get_type_name() == "Convolution" and holds(node) and max(list(node.input(1).get_shape())[2:]) > 1
 
 
 def _unfolded(features: Any) -> tuple[Any, list[Any]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from upscale_cli.engines.graph import operations
+from upscale_cli.engines.graph import holds, operations
 from upscale_cli.kernels import RIM_PX, Layer, Values, lifted, product
 
 
@@ -32,7 +32,7 @@ def shorten_tail(model: Any, least_side: int) -> None:
 
 
 def move_last(model: Any) -> None:
-    """Its last convolution alone, if that takes no more products."""
+    """Put its last convolution before the shuffle, if that takes no more products."""
     layer = _last(model)
     if layer is None or not (shuffled := _unshuffled(layer.conv.input_value(0))):
         return
@@ -93,9 +93,9 @@ def _last(model: Any) -> _Layer | None:
 def _layer(node: Any, factor: int) -> _Layer | None:
     """The convolution with known weights whose bias is added by, or which is, `node`, if it keeps the size."""
     biased, bias = node, None
-    if node.get_type_name() == "Add" and _holds(node):
+    if node.get_type_name() == "Add" and holds(node):
         bias, node = node.input_value(1).get_node().data, node.input_value(0).get_node()
-    if node.get_type_name() != "Convolution" or not _holds(node):
+    if node.get_type_name() != "Convolution" or not holds(node):
         return None
     kernel, said = node.input_value(1).get_node().data, node.get_attributes()
     around = [kernel.shape[-1] // 2] * 2
@@ -119,11 +119,6 @@ def _unshuffled(features: Any) -> tuple[Any, int] | None:
         return None
     said = node.get_attributes()
     return (node.input_value(0).get_node(), said["block_size"]) if said["mode"] == "depth_first" else None
-
-
-def _holds(node: Any) -> bool:
-    """Whether its second input is known."""
-    return node.input_value(1).get_node().get_type_name() == "Constant"
 
 
 def _alone(node: Any) -> bool:

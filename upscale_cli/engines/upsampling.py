@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from upscale_cli.engines.graph import operations
+from upscale_cli.engines.graph import holds, operations
 
 # Row k of a transposed kernel of 4 (stride 2, padding 1) is the sum of these rows of the kernel of 3.
 _SUMS = np.array([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]], np.float32)
@@ -51,7 +51,7 @@ def activate_first(model: Any) -> None:
         said = shuffle.get_attributes()
         if active.get_type_name() == "Relu":
             acted = opset.relu(source)
-        elif active.get_type_name() == "PRelu" and said["mode"] == "depth_first" and _holds(active):
+        elif active.get_type_name() == "PRelu" and said["mode"] == "depth_first" and holds(active):
             slope = active.input_value(1).get_node().data.reshape(-1)
             every = slope if slope.size == 1 else np.repeat(slope, said["block_size"] ** 2)
             acted = opset.prelu(source, opset.constant(every))
@@ -98,14 +98,9 @@ def _doubles(node: Any) -> bool:
     )
 
 
-def _holds(node: Any) -> bool:
-    """Whether its second input is known."""
-    return node.input_value(1).get_node().get_type_name() == "Constant"
-
-
 def _is_plain(node: Any) -> bool:
     """A convolution of 3 x 3 with known weights that keeps the size."""
-    if node.get_type_name() != "Convolution" or not _holds(node):
+    if node.get_type_name() != "Convolution" or not holds(node):
         return False
     said = node.get_attributes()
     return (

@@ -58,7 +58,7 @@ class TrainConfig:
     init: str = ""
     """Weights to start from: a weights file, a checkpoint or a model name; tensors of other shapes start fresh."""
     revive: bool = False
-    """Channels of `init` that a ReLU lets next to nothing through of start anew; its pictures stay what they were."""
+    """Channels of `init` that a ReLU lets next to nothing through of start anew; its pictures hardly change."""
     freeze: tuple[str, ...] = ()
     """Layers that keep the weights they start with, by the beginning of their names: ["head", "body.0"]."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"

@@ -54,17 +54,20 @@ def revive(network: nn.Module, pictures: Sequence[Tensor]) -> Revived:
 def _means(
     network: nn.Module, pictures: Sequence[Tensor], layers: Sequence[nn.Module], of: Callable[[Tensor], Tensor]
 ) -> list[Tensor]:
-    """For each layer, the mean of `of` its values in all pictures, a channel each."""
+    """For each layer, the mean of `of` its values in all pictures, a channel each; nothing else is learned of them."""
     found: list[list[Tensor]] = [[] for _ in layers]
+    training = network.training
 
     def watch(place: int) -> Callable[[nn.Module, object, Tensor], None]:
         return lambda _layer, _given, values: found[place].append(of(values).mean((0, 2, 3)))
 
     hooks = [layer.register_forward_hook(watch(place)) for place, layer in enumerate(layers)]
     try:
+        network.eval()
         for each in pictures:
             network(each)
     finally:
+        network.train(training)
         for hook in hooks:
             hook.remove()
     return [torch.stack(each).mean(0) for each in found]

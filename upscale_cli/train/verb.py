@@ -31,7 +31,7 @@ from upscale_cli.weights import formats
 from upscale_cli.weights.loading import load_encoder, load_module
 
 WEIGHTS = "weights.safetensors"
-_LOOKED_AT = 8  # batches in which a channel must never be seen, to be dead
+_LOOKED_AT = 8  # batches that show which channels are dead
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +108,7 @@ def _train(
     if config.init:
         shared = transfer(module, config.init)
         note(f"{shared} of {len(module.state_dict())} tensors start as those of {config.init}")
-    if config.revive:
+    if config.revive and not saved.exists():
         batches = (data.sampler.batch(step) for step in range(_LOOKED_AT))
         found = revive(module, [batch.lr.float() / 255 for batch in batches])
         note(f"{found.dead:,} of {found.channels:,} channels were dead and start anew")
@@ -122,8 +122,8 @@ def _train(
                 part.unlink()
         if resumed := ranks.shared(resumed):
             trainer.restore(resumed)
-        rows = [open_board(folder / "tensorboard", trainer.step)] if request.tensorboard and ranks.first else []
         if not request.finish:
+            rows = [open_board(folder / "tensorboard", trainer.step)] if request.tensorboard and ranks.first else []
             loop.run(trainer, data.sampler, validation.score, folder=folder, rows=rows, watch=watch)
         elif not trainer.validations:  # nothing was ever the best
             trainer.record(validation.score(trainer.average))

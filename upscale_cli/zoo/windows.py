@@ -179,7 +179,7 @@ class Group(nn.Module):
     def __init__(self, blocks: Iterable[nn.Module], conv: nn.Module, *, overlap: nn.Module | None = None) -> None:
         super().__init__()
         self.residual_group = nn.ModuleDict({"blocks": nn.ModuleList(blocks)})
-        if overlap:
+        if overlap is not None:
             self.residual_group["overlap_attn"] = overlap
         self.conv = conv
 
