@@ -70,12 +70,48 @@ def test_of_several_pictures_the_main_one_is_used(tmp_path: Path) -> None:
     assert notes == ["holds several pictures (HEIC): the main one is used"]
 
 
-def test_ten_bits_are_read_at_eight_with_a_word(tmp_path: Path) -> None:
-    deep = photo(90, 120, depth=16)
-    pillow_heif.encode("RGB;16", (120, 90), deep.astype("<u2").tobytes(), tmp_path / "a.hif", quality=95, chroma=444)
+def write_deep(path: Path, array: np.ndarray, mode: str = "RGB;16") -> Path:
+    """Of 10 bits a value, without loss; `array` is H x W x C of 16 bits."""
+    picture = pillow_heif.from_bytes(mode, array.shape[1::-1], array.astype("<u2").tobytes())
+    picture.save(path, quality=-1, chroma=444, matrix_coefficients=0)
+    return path
+
+
+@pytest.mark.parametrize(("mode", "channels"), [("RGB;16", 3), ("RGBA;16", 4), ("L;16", 1)])
+def test_ten_bits_stay_and_white_stays_white(tmp_path: Path, mode: str, channels: int) -> None:
+    deep = np.dstack([photo(90, 121, depth=16), ramp(90, 121).astype(np.uint16) * 257])[..., -channels:]
+    deep[:20, :20] = 65535
+    deep[20:40, :20] = 0
+    info = probe(write_deep(tmp_path / "a.hif", deep, mode))
+    assert (info.depth, info.channels, info.alpha) == (16, min(channels, 3), channels == 4)
     (frame,), _, notes = read(tmp_path / "a.hif")
-    assert psnr(frame.color, SCENE) > 35
-    assert notes == ["10-bit HEIC read at 8 bits"]
+    found = frame.color if frame.alpha is None else np.dstack([frame.color, frame.alpha])
+    assert np.abs(found.astype(int) - np.rint(deep / 65535 * 1023) * 65535 / 1023).max() <= 65  # a step, to either side
+    assert (found[:20, :20] == 65535).all()
+    assert (found[20:40, :20] == 0).all()
+    assert notes == []
+
+
+def test_ten_bits_become_a_png_of_sixteen(place: Path) -> None:  # noqa: F811
+    deep = photo(90, 120, depth=16)
+    write_deep(place / "a.hif", deep)
+    done = upscale("a.hif", "-o", "out")
+    assert done.exit_code == 0, done.output
+    assert "JPEG holds 8 bits: written as PNG" in done.output
+    (frame,), _, _ = read(place / "out" / "a_x2.png")
+    assert frame.color.dtype == np.uint16
+    assert psnr(frame.color[::2, ::2], deep) > 33
+    assert upscale("a.hif", "-o", "out", "-f", "jpg").exit_code == 0
+    assert read(place / "out" / "a_x2.jpg")[0][0].color.dtype == np.uint8
+
+
+def test_ten_bits_that_are_damaged_give_none_either(tmp_path: Path) -> None:
+    path = write_deep(tmp_path / "a.heic", photo(90, 120, depth=16))
+    data = path.read_bytes()
+    at = data.find(b"mdat") + 4
+    path.write_bytes(data[:at] + bytes(b ^ 0x55 for b in data[at:]))
+    with pytest.raises(InputError, match=r"a\.heic: "):
+        read(path)
 
 
 @pytest.mark.parametrize(

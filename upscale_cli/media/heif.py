@@ -4,9 +4,13 @@ The decoder turns them upright and takes the orientation out of their metadata. 
 one that is cut nothing is salvaged.
 """
 
+from pathlib import Path
+
+import numpy as np
 from PIL import Image
 
 from upscale_cli.media.guard import Guard
+from upscale_cli.media.pixels import Pixels
 
 INSTALL = 'Install it with `pip install "upscale-cli[heif]"`'
 NAME = "HEIF"
@@ -21,6 +25,24 @@ def register(guard: Guard) -> None:
     except ImportError as error:
         raise guard.fault(f"is a HEIC picture, which pillow-heif reads. {INSTALL}.") from error
     pillow_heif.register_heif_opener()
+
+
+def bits(image: Image.Image) -> int:
+    """Of each value, 8 to 16."""
+    return image.info.get("bit_depth", 8)
+
+
+def deep(path: Path, bits: int) -> Pixels:
+    """The main picture, of `bits` bits a value, as one of 16; Pillow has no colours of more than 8."""
+    import pillow_heif
+
+    picture = pillow_heif.open_heif(path, convert_hdr_to_8bit=False)
+    if picture.mode not in ("RGB;16", "RGBA;16", "L;16", "I;16"):
+        raise ValueError(f"its pixels are {picture.mode}")
+    array = np.atleast_3d(np.asarray(picture))
+    array = array | array >> np.uint16(bits)  # the library leaves zeros below: white is to be white
+    alpha = np.ascontiguousarray(array[..., 3]) if array.shape[2] == 4 else None
+    return Pixels(np.ascontiguousarray(array[..., :3]), alpha)
 
 
 def color_codes(image: Image.Image) -> bytes | None:
@@ -39,8 +61,6 @@ def left_out(image: Image.Image) -> list[str]:
     notes: list[str] = []
     if getattr(image, "n_frames", 1) > 1:
         notes.append("holds several pictures (HEIC): the main one is used")
-    if (bits := image.info.get("bit_depth", 8)) > 8:
-        notes.append(f"{bits}-bit HEIC read at 8 bits")
     if image.info.get("aux") or image.info.get("depth_images"):
         notes.append("its depth or gain map is left out")
     return notes

@@ -175,7 +175,8 @@ class ImageSource:
             self._first, frames = 1, frames - 1
             self._note("the still picture for programs without animation is left out")
         self._png_depth = self._head[24] if name == "PNG" else 8
-        deep = image.mode.startswith(("I", "F")) or (self._png_depth == 16 and frames == 1)
+        self._heif_bits = heif.bits(image) if name == heif.NAME else 8
+        deep = image.mode.startswith(("I", "F")) or (self._png_depth == 16 and frames == 1) or self._heif_bits > 8
         if self._png_depth == 16 and frames > 1:
             self._note("16-bit animation read at 8 bits")
             deep = False
@@ -193,7 +194,7 @@ class ImageSource:
             height,
             frames,
             16 if deep else 8,
-            1 if image.mode in GREY_MODES or (deep and self._head[25] in (0, 4)) else 3,
+            1 if image.mode in GREY_MODES or (self._png_depth == 16 and deep and self._head[25] in (0, 4)) else 3,
             image.has_transparency_data,
             frames > 1,
             tuple(self.notes),
@@ -278,14 +279,19 @@ class ImageSource:
             image.seek(index + self._first)
         if not index and not self._guard.salvaging:
             self._ask(png.verify if image.format == "PNG" else sniff.check)
-        image.load()
+        pixels = self._pixels(image, icc)
         seconds = image.info.get("duration", 0) / 1000 if self.info.animated else None
-        deep = self.info.depth == 16 and self._png_depth == 16
-        pixels = self._deep_png(image) if deep else from_pillow(image, icc)
         frame = self._finish(pixels, self._turn, seconds)
         if self.info.frames == 1:
             self.close()  # or Pillow's own pixels, 4 bytes each, would stay until the last strip is written
         return frame
+
+    def _pixels(self, image: Image.Image, icc: bytes | None) -> Pixels:
+        if self._heif_bits > 8:
+            return heif.deep(self.path, self._heif_bits)
+        image.load()
+        deep = self.info.depth == 16 and self._png_depth == 16
+        return self._deep_png(image) if deep else from_pillow(image, icc)
 
     def _deep_png(self, image: Image.Image) -> Pixels:
         if image.mode.startswith("I;16"):
