@@ -1,5 +1,6 @@
 """A bench measures what a run would do, keeps what it found, and shows it; seams are those that tiles make."""
 
+import itertools
 import json
 import math
 import time
@@ -135,6 +136,15 @@ def test_tiles_that_overlap_count_as_often_as_they_are_done(engines: Callable[[O
     operations = NearestEngine.operations * done
     assert row.operations_per_second < operations / (len(picture) * 0.01)
     assert row.operations_per_second > operations / (len(picture) * 1.0)
+
+
+@pytest.mark.parametrize("rates", [[2e9, 2e9], [1e9, 3e9]])
+def test_the_share_is_of_what_convolutions_reach_meanwhile(monkeypatch: pytest.MonkeyPatch, rates: list[float]) -> None:
+    """Some machines run at a third of their rate for seconds at a time: the best of all moments says nothing then."""
+    moments = itertools.cycle(rates)
+    monkeypatch.setattr(verb.Yardstick, "now", lambda *_: next(moments))
+    (row,) = verb.bench(request(seconds=1e-6)).rows  # a picture a turn
+    assert row.share == pytest.approx(row.operations_per_second / 2e9)
 
 
 def test_what_cannot_run_is_told_and_the_rest_goes_on() -> None:

@@ -5,11 +5,12 @@ Fetches no weights; remembers through `findings`.
 """
 
 import contextlib
+import functools
 import itertools
 import math
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from datetime import date
 from pathlib import Path
 
@@ -108,7 +109,7 @@ class Row:
     operations_per_second: float
     """Of the network as the engine computes it, tiles that overlap counted as often as they were done."""
     share: float | None
-    """Of the rate the machine reaches in this precision; None where that is not known."""
+    """Of the rate that convolutions reached in this precision between the turns; None where that is not known."""
     psnr: float | None
     """dB to the picture that torch makes in fp32; infinite for an equal one, None where that cannot be made."""
     notes: tuple[str, ...] = ()
@@ -251,19 +252,13 @@ class _Bench:
 
     def report(self, *, interrupted: bool) -> BenchReport:
         """What was found so far."""
-        rates = self.yardstick.rates
         places = {name: place for place, name in enumerate(self.operations)}
-        rows = [
-            replace(row, share=row.operations_per_second / rates[row.precision].per_second)
-            if row.precision in rates
-            else row
-            for row in sorted(self.rows, key=lambda row: (places[row.model], -row.in_megapixels_per_second))
-        ]
+        rows = sorted(self.rows, key=lambda row: (places[row.model], -row.in_megapixels_per_second))
         return BenchReport(
             machine=findings.machine(str(self.device)),
             pictures=self.pictures,
             operations_per_pixel=self.operations,
-            rates=tuple(rates.values()),
+            rates=tuple(self.yardstick.rates.values()),
             rows=tuple(rows),
             skipped=tuple(self.skipped),
             notes=tuple(dict.fromkeys(self.notes)),
@@ -292,7 +287,8 @@ class _Bench:
                 if trial.seconds > 2 * self.request.seconds:  # one of its pictures takes longer than all was to take
                     continue
                 with self._settled(trial.setting, f"turn {turn + 1} of {TURNS}"):
-                    trial.turn(files, scratch, seconds=self.request.seconds / TURNS)
+                    rate = functools.partial(self.yardstick.now, trial.setting.precision)
+                    trial.turn(files, scratch, seconds=self.request.seconds / TURNS, rate=rate)
                     continue
                 trials.remove(trial)
 
@@ -352,7 +348,7 @@ def _row(name: str, trial: Trial, original: Pixels | None) -> Row:
         first_seconds=trial.first_seconds,
         memory_bytes=trial.memory_bytes,
         operations_per_second=trial.operations * trial.middle(lambda turn: turn.network_pixels_per_second),
-        share=None,
+        share=trial.share,
         psnr=None if original is None else psnr(trial.picture, original),
         notes=trial.notes,
     )

@@ -6,7 +6,7 @@ Owns the clocks and what a turn is. What is measured against what, and for how l
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from statistics import median
 from typing import cast
@@ -66,6 +66,8 @@ class Turn:
     network_pixels: int
     """Through the network: what tiles share counts as often as it was done."""
     stages: Stages
+    rate: float | None = None
+    """Operations a second that convolutions reached right before and after."""
 
     @property
     def pixels_per_second(self) -> float:
@@ -111,21 +113,30 @@ class Trial:
         """Of all turns."""
         return sum(turn.seconds for turn in self.turns)
 
-    def turn(self, files: Sequence[Path], folder: Path, *, seconds: float) -> None:
-        """Enlarge files into `folder`, one the first time and as many as take about `seconds` from then on.
+    def turn(self, files: Sequence[Path], folder: Path, *, seconds: float, rate: Callable[[], float | None]) -> None:
+        """Enlarge files into `folder`, one the first time and as many as take about `seconds` from then on; `rate`
+        measures what convolutions reach in this moment.
 
         Raises InferenceError if one of them fails.
         """
+        before = rate()
         turn = self._run([self._job(files[index % len(files)], folder, index) for index in range(self._images)])
         if not self.turns and self._images == 1:
             self._images = max(1, min(MOST_IMAGES, int(seconds / turn.seconds)))
             if self._images > 1:  # one picture alone shows nothing of what runs beside the network
-                return self.turn(files, folder, seconds=seconds)
-        self.turns.append(turn)
+                return self.turn(files, folder, seconds=seconds, rate=rate)
+        after = rate()
+        self.turns.append(turn if before is None or after is None else replace(turn, rate=(before + after) / 2))
 
     def middle(self, of: Callable[[Turn], float]) -> float:
         """The median over turns."""
         return median(map(of, self.turns))
+
+    @property
+    def share(self) -> float | None:
+        """Of what convolutions reached, the median over turns."""
+        shares = [self.operations * each.network_pixels_per_second / each.rate for each in self.turns if each.rate]
+        return median(shares) if shares else None
 
     def _job(self, source: Path, folder: Path, index: int) -> Job:
         with Image.open(source) as image:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from statistics import mean
 
 import numpy as np
 import torch
@@ -64,27 +65,37 @@ class Yardstick:
 
     def measure(self) -> None:
         """Once more, by everything; a moment each."""
-        side = _side(self.device)
-        operations = 2 * KERNEL**2 * (DEPTH * CHANNELS**2 + 2 * CHANNELS * COLORS) * side**2
-        for (backend, precision), run in self._runs.items():
-            rate = Rate(precision, operations / _best_seconds(run), backend)
-            known = self.rates.get(precision)
-            if known is None or rate.per_second > known.per_second:
-                self.rates[precision] = rate
+        for backend, precision in self._runs:
+            self._measure(backend, precision)
+
+    def now(self, precision: str) -> float | None:
+        """Operations a second in this moment, by what was fastest at it; None in a precision that is not measured."""
+        best = self.rates.get(precision)
+        return None if best is None else self._measure(best.backend, precision)
+
+    def _measure(self, backend: str, precision: str) -> float:
+        """Keeps the best; the mean is what a network that runs now can hope for."""
+        operations = 2 * KERNEL**2 * (DEPTH * CHANNELS**2 + 2 * CHANNELS * COLORS) * _side(self.device) ** 2
+        times = _times(self._runs[backend, precision])
+        rate = Rate(precision, operations / min(times), backend)
+        known = self.rates.get(precision)
+        if known is None or rate.per_second > known.per_second:
+            self.rates[precision] = rate
+        return operations / mean(times)
 
 
 def _side(device: torch.device) -> int:
     return CPU_SIDE_PX if device.type == "cpu" else ACCELERATOR_SIDE_PX
 
 
-def _best_seconds(run: Callable[[], object]) -> float:
+def _times(run: Callable[[], object]) -> list[float]:
     run()
     times: list[float] = []
     while sum(times) < SECONDS:
         started = time.perf_counter()
         run()
         times.append(time.perf_counter() - started)
-    return min(times)
+    return times
 
 
 def _convolutions() -> nn.Module:

@@ -75,7 +75,7 @@ def benched(report: "BenchReport", *, as_json: bool) -> None:
             Text(
                 "Decode to encode: seconds at work for a megapixel of the input, * where most goes. fps: frames of "
                 "that size through the network. Of rate: what the engine computes a second, of what "
-                "convolutions reach. PSNR: to fp32 by torch, dB.",
+                "convolutions reach right before and after. PSNR: to fp32 by torch, dB.",
                 "dim",
             )
         )
