@@ -23,7 +23,7 @@ from statistics import median
 
 import numpy as np
 import torch
-from machine import machine
+from machine import as_installed, machine
 from peers import whole_process
 from PIL import Image
 
@@ -116,6 +116,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--no-save", action="store_true", help="print only")
     options = parser.parse_args()
+    as_installed()
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)

@@ -27,7 +27,7 @@ from statistics import median
 
 import numpy as np
 import torch
-from machine import PACKAGES, machine
+from machine import PACKAGES, as_installed, machine
 from PIL import Image
 from speed import plain_picture, read
 
@@ -354,6 +354,7 @@ def main() -> None:
     parser.add_argument("-d", "--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--quick", action="store_true", help="one small photograph, one round, nothing saved")
     options = parser.parse_args()
+    as_installed()
     whole = not (options.quick or options.only)
     target = HERE / "results" / f"peers-{options.device}.json" if whole else None
     results = Results(target, machine(torch.device(options.device), PACKAGES + THEIRS))

@@ -24,7 +24,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from machine import machine
+from machine import as_installed, machine
 from peers import Turn, whole_process
 from PIL import Image
 
@@ -182,6 +182,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where there is room for the pictures; else the system's own")
     parser.add_argument("--no-save", action="store_true", help="print only")
     options = parser.parse_args()
+    as_installed()
     Image.MAX_IMAGE_PIXELS = GIGAPIXELS
     rows: list[Large] = []
     with tempfile.TemporaryDirectory(dir=options.folder) as scratch:

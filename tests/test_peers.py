@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from importlib.util import find_spec
+from importlib.util import cache_from_source, find_spec
 from pathlib import Path
 from typing import Any
 
@@ -159,3 +159,13 @@ def test_the_command_prints_a_table_and_json(
     assert (row["program"], row["same_picture"], row["loop_ratio"]) == ("pillow_lanczos", False, None)
     assert [line.split()[0] for line in lines if "left out" in line] == ["ncnn_runtime"] * 3
     assert sorted((BENCHMARKS / "results").iterdir()) == before
+
+
+def test_what_is_timed_is_compiled_as_pip_compiles_it(peers: Any) -> None:
+    """Where no bytecode is kept, a source tree is compiled anew by every process, and no other program's is."""
+    import upscale_cli.worker
+
+    compiled = Path(cache_from_source(upscale_cli.worker.__file__))
+    compiled.unlink(missing_ok=True)
+    peers.as_installed()
+    assert compiled.is_file()
