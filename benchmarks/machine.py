@@ -33,7 +33,8 @@ def machine(device: torch.device, packages: Iterable[str] = PACKAGES) -> dict[st
 def as_installed() -> None:
     """Compile the package to bytecode, as pip does with all that it installs.
 
-    From a source tree, where none is kept (PYTHONDONTWRITEBYTECODE), every process that is timed would do it again: 0.16 s.
+    From a source tree, where none is kept (PYTHONDONTWRITEBYTECODE), every process that is timed would do it again, in
+    0.16 s.
     """
     compileall.compile_dir(HERE.parent / "upscale_cli", quiet=1)
 

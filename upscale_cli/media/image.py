@@ -16,7 +16,17 @@ from typing import TYPE_CHECKING, BinaryIO, Self, TypeVar
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import (  # those of FORMATS: Pillow, when it misses one, loads all of its forty
+    AvifImagePlugin,  # noqa: F401
+    BmpImagePlugin,  # noqa: F401
+    GifImagePlugin,  # noqa: F401
+    Image,
+    JpegImagePlugin,  # noqa: F401
+    PngImagePlugin,  # noqa: F401
+    TiffImagePlugin,  # noqa: F401
+    UnidentifiedImageError,
+    WebPImagePlugin,  # noqa: F401
+)
 
 from upscale_cli.errors import InputError
 from upscale_cli.media import carried, heif, png, png_color, sniff
