@@ -92,6 +92,24 @@ def test_ten_bits_stay_and_white_stays_white(tmp_path: Path, mode: str, channels
     assert notes == []
 
 
+def test_ten_bits_that_are_premultiplied_come_out_straight(tmp_path: Path) -> None:
+    deep = np.dstack([photo(90, 120, depth=16), np.full((90, 120), 65535 * 3 // 5, np.uint16)])
+    stored = np.dstack([np.rint(deep[..., :3] * (deep[..., 3:] / 65535)).astype(np.uint16), deep[..., 3:]])
+    (frame,), _, _ = read(write_deep(tmp_path / "a.hif", stored, "RGBa;16"))
+    assert psnr(frame.color, np.ascontiguousarray(deep[..., :3])) > 50
+    assert frame.alpha is not None
+    assert np.abs(frame.alpha.astype(int) - 39321).max() <= 65
+
+
+def test_twelve_bits_stay_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pillow_heif.options, "SAVE_HDR_TO_12_BIT", True)
+    deep = photo(90, 120, depth=16)
+    deep[:20, :20] = 65535
+    (frame,), _, _ = read(write_deep(tmp_path / "a.hif", deep))
+    assert np.abs(frame.color.astype(int) - deep).max() <= 17
+    assert (frame.color[:20, :20] == 65535).all()
+
+
 def test_ten_bits_become_a_png_of_sixteen(place: Path) -> None:  # noqa: F811
     deep = photo(90, 120, depth=16)
     write_deep(place / "a.hif", deep)

@@ -2,8 +2,6 @@
 
 import io
 import struct
-import subprocess
-import sys
 import zlib
 from pathlib import Path
 from typing import Any, Literal
@@ -399,15 +397,3 @@ def test_a_picture_is_in_memory_once_while_it_is_worked_on(tmp_path: Path, name:
         assert held() == before, "by Pillow too"
         assert np.array_equal(first, second)
         assert source.metadata.exif is None
-
-
-@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.avif"])
-def test_no_more_of_pillow_is_loaded_than_is_read(tmp_path: Path, name: str) -> None:
-    """Its forty formats are a fortieth of what a run takes to start."""
-    Image.fromarray(photo(30, 40)).save(tmp_path / name)
-    script = (
-        "import sys; from pathlib import Path; from upscale_cli.media.image import probe\n"
-        "print(probe(Path(sys.argv[1])).width, 'PIL.DdsImagePlugin' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", script, tmp_path / name], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["40", "False"]

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from upscale_cli.media.guard import Guard
-from upscale_cli.media.pixels import Pixels
+from upscale_cli.media.pixels import Pixels, unpremultiply
 
 INSTALL = 'Install it with `pip install "upscale-cli[heif]"`'
 NAME = "HEIF"
@@ -37,12 +37,13 @@ def deep(path: Path, bits: int) -> Pixels:
     import pillow_heif
 
     picture = pillow_heif.open_heif(path, convert_hdr_to_8bit=False)
-    if picture.mode not in ("RGB;16", "RGBA;16", "L;16", "I;16"):
-        raise ValueError(f"its pixels are {picture.mode}")
     array = np.atleast_3d(np.asarray(picture))
-    array = array | array >> np.uint16(bits)  # the library leaves zeros below: white is to be white
-    alpha = np.ascontiguousarray(array[..., 3]) if array.shape[2] == 4 else None
-    return Pixels(np.ascontiguousarray(array[..., :3]), alpha)
+    low = array >> np.uint16(bits)
+    array = np.bitwise_or(array, low, out=low)  # the library leaves zeros below: white is to be white
+    if array.shape[2] < 4:
+        return Pixels(array, None)
+    color, alpha = np.ascontiguousarray(array[..., :3]), np.ascontiguousarray(array[..., 3])
+    return Pixels(unpremultiply(color, alpha) if picture.mode.startswith("RGBa") else color, alpha)
 
 
 def color_codes(image: Image.Image) -> bytes | None:
