@@ -300,8 +300,7 @@ def test_row_prints_what_the_manifest_takes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("command", ["list", "info", "fetch", "verify", "path", "row", "import", "remove", "prune"])
 def test_every_command_shows_an_example_of_itself(command: str) -> None:
     shown = " ".join(call(command, "--help").stdout.split())
-    (example,) = re.findall(r"Example: `upscale models ([^`]+)`", shown)
-    assert example.split()[0] == command
+    assert re.findall(r"Example: upscale models (\S+)", shown) == [command]
 
 
 @pytest.mark.parametrize(

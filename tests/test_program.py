@@ -1,6 +1,7 @@
 """`upscale` as the shell meets it: a process of its own, with pipes, signals and terminals."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -40,10 +41,27 @@ finally:
     assert program(*words, code=code)[2].splitlines()[-1] == "False"
 
 
+def test_a_picture_does_not_wait_for_what_other_commands_load() -> None:
+    code = """
+import sys
+from upscale_cli.cli.app import main
+try:
+    main()
+finally:
+    others = {f"upscale_cli.cli.{name}" for name in ("bench", "devices", "evaluate", "models", "train")}
+    print(sorted(others & sys.modules.keys()))
+"""
+    found, text, _ = program("none.jpg", code=code)
+    assert (found, text) == (2, "[]\n")
+
+
 def test_help_shows_commands_and_examples() -> None:
     _, text, _ = program("--help")
-    for word in ("run", "models", "train", "eval", "devices", "upscale photos/", "--version"):
+    for word in ("upscale photos/", "--version", "--install-completion"):
         assert word in text
+    listed = re.findall(r"│ (\w+)  +[A-Z]", text)
+    assert listed == ["run", "enhance", "train", "eval", "bench", "models", "devices"]
+    assert "--install-completion" not in program("train", "--help")[1]
     assert program("--version")[1].startswith("upscale 0.")
 
 

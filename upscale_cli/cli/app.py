@@ -1,26 +1,21 @@
 """The command `upscale`: joins the commands, sends a path to the default one, and ends every run with an exit code."""
 
+import functools
 import math
 import os
 import signal
 import sys
 import time
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 from types import FrameType
 from typing import Annotated, Any
 
 import typer
 
 from upscale_cli import __version__
-from upscale_cli.cli.bench import bench
-from upscale_cli.cli.devices import devices
-from upscale_cli.cli.enhance import enhance
-from upscale_cli.cli.evaluate import evaluate
 from upscale_cli.cli.group import DefaultGroup
-from upscale_cli.cli.models import app as models
-from upscale_cli.cli.models.export import export
 from upscale_cli.cli.options import CommandWithAliases
-from upscale_cli.cli.run import run
-from upscale_cli.cli.train import app as train
 from upscale_cli.errors import UpscaleError
 
 EXAMPLES = """Make photographs and videos larger, in batches, offline.
@@ -36,9 +31,53 @@ Examples:
 
 `upscale run --help` lists all options of making pictures larger; the word `run` may be left out."""
 
+COMMANDS = {  # module and name in upscale_cli.cli
+    "run": ("run", "run"),
+    "enhance": ("enhance", "enhance"),
+    "train": ("train", "app"),
+    "eval": ("evaluate", "evaluate"),
+    "bench": ("bench", "bench"),
+    "models": ("models", "app"),
+    "export": ("models.export", "export"),  # another name of `upscale models export`
+    "devices": ("devices", "devices"),
+}
+ALIASED, HIDDEN = ("run", "enhance"), ("export",)
+
+
+class Commands(Mapping[str, Any]):
+    """The commands by name, each imported when it is asked for: `upscale PHOTO` need not wait for what others load."""
+
+    def __getitem__(self, name: str) -> Any:
+        return _command(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in COMMANDS
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+
+@functools.cache
+def _command(name: str) -> Any:
+    module, attribute = COMMANDS[name]
+    found = getattr(import_module(f"upscale_cli.cli.{module}"), attribute)
+    if not isinstance(found, typer.Typer):
+        function, found = found, typer.Typer(add_completion=False, rich_markup_mode="markdown")
+        found.command(cls=CommandWithAliases if name in ALIASED else None, hidden=name in HIDDEN)(function)
+    command = typer.main.get_command(found)
+    command.name = name
+    return command
+
 
 class MainGroup(DefaultGroup):
     """The whole program: a reader of its output that goes away ends it without a word."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = Commands()  # type: ignore[assignment]
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -55,14 +94,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("run", cls=CommandWithAliases)(run)
-app.command(cls=CommandWithAliases)(enhance)
-app.add_typer(train, name="train")
-app.command("eval")(evaluate)
-app.command()(bench)
-app.add_typer(models, name="models")
-app.command(hidden=True)(export)  # another name of `upscale models export`
-app.command()(devices)
 
 
 def _version(wanted: bool) -> None:

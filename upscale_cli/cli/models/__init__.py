@@ -9,7 +9,12 @@ from upscale_cli.cli.models.quantize import quantize
 from upscale_cli.cli.models.row import row
 from upscale_cli.cli.models.show import info, list_models, path
 
-app = typer.Typer(no_args_is_help=True, help="List, fetch, check and import models. Example: `upscale models list`")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    help="List, fetch, check and import models. Example: `upscale models list`",
+)
 app.command("list")(list_models)
 app.command()(info)
 app.command()(fetch)

@@ -7,7 +7,7 @@ from upscale_cli.cli.train.prepare import prepare
 from upscale_cli.cli.train.publish import publish
 from upscale_cli.cli.train.run import train
 
-app = typer.Typer(cls=DefaultGroup, no_args_is_help=True, rich_markup_mode="markdown")
+app = typer.Typer(cls=DefaultGroup, no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
 app.command("run")(train)
 app.command()(publish)
 app.command()(prepare)
