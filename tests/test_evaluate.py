@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from upscale_cli.errors import InputError, UsageError
-from upscale_cli.evaluate import EvalRequest, Step, evaluate, make_pair, pair_by_name, read_pair, read_rgb8
+from upscale_cli.evaluate import EvalRequest, Files, Step, evaluate, make_pair, pair_by_name, read_pair, read_rgb8
 from upscale_cli.evaluate.contestants import Contestant
 from upscale_cli.media.resize import imresize
 
@@ -134,7 +134,7 @@ def test_partners_are_found_by_name(folder: Path, tmp_path: Path, spices: np.nda
     partners = pair_by_name(files, tmp_path / "lr", 4)
     assert partners == {files[0]: first, files[1]: None}
     with pytest.raises(InputError, match=r"b\.png has no partner: expected one named b or bx4 or b_x4"):
-        read_pair(files[1], 4, partners)
+        read_pair("b.png", Files(files[1], partners[files[1]], paired=True), 4)
     second = save(tmp_path / "lr" / "b.png", spices[:12, :14])
     assert pair_by_name(files, tmp_path / "lr", 4) == {files[0]: first, files[1]: second}
 
@@ -142,9 +142,9 @@ def test_partners_are_found_by_name(folder: Path, tmp_path: Path, spices: np.nda
 def test_a_partner_of_the_wrong_size_is_named(folder: Path, tmp_path: Path, spices: np.ndarray) -> None:
     partner = save(tmp_path / "lr" / "a.png", spices[:30, :40])
     with pytest.raises(InputError, match=r"lr/a\.png is 40 x 30; times 2 .* a\.png, which is 81 x 63"):
-        read_pair(folder / "a.png", 2, {folder / "a.png": partner})
+        read_pair("a.png", Files(folder / "a.png", partner, paired=True), 2)
     fitting = save(tmp_path / "lr" / "a.png", spices[:31, :40])
-    assert read_pair(folder / "a.png", 2, {folder / "a.png": fitting}).hr.shape == (62, 80, 3)
+    assert read_pair("a.png", Files(folder / "a.png", fitting, paired=True), 2).hr.shape == (62, 80, 3)
 
 
 def test_a_pair_is_cut_from_the_top_left(spices: np.ndarray) -> None:

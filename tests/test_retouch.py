@@ -14,7 +14,7 @@ from profiles import PROPHOTO
 
 from upscale_cli import zoo
 from upscale_cli.errors import UsageError
-from upscale_cli.evaluate import EvalRequest, evaluate, read_rgb8, read_srgb8
+from upscale_cli.evaluate import EvalRequest, evaluate, read_rgb8, read_srgb8, write_table
 from upscale_cli.evaluate.retouch import PROTOCOLS
 from upscale_cli.metrics.color import delta_e76, lab
 from upscale_cli.metrics.fidelity import psnr, ssim_side_by_side
@@ -148,3 +148,10 @@ def test_published_luts_score_what_they_score_elsewhere(oracles: Path) -> None:
     untouched, model = evaluate(EvalRequest(models=(lut,), data=pairs, protocol="3dlut")).models
     assert model.scores["psnr_rgb"] == pytest.approx(26.45, abs=0.05)
     assert untouched.scores["psnr_rgb"] == pytest.approx(18.51, abs=0.01)
+
+
+def test_pairs_of_a_csv(pairs: Path, nothing: str, tmp_path: Path) -> None:
+    write_table(tmp_path / "t.csv", [(pairs / "a1_input.png", pairs / "a1_expertC.png")])
+    beside = evaluate(EvalRequest(models=(nothing,), data=pairs, protocol="full")).models[1].images[1]
+    listed = evaluate(EvalRequest(models=(nothing,), data=tmp_path / "t.csv", protocol="full")).models[1].images
+    assert [image.scores for image in listed] == [beside.scores]

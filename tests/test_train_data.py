@@ -61,11 +61,14 @@ def test_a_folder_is_split_by_seed_and_nothing_is_in_two_parts(tmp_path: Path, c
     found = load(tmp_path, "data")
     assert found.notes == (
         f"data: 20 photographs of {tmp_path / 'data'}",
-        "14 to train on, 3 to validate on, 3 held back, by seed",
+        "14 to train on, 3 to validate on, 3 held back, by seed; test.csv names those held back",
     )
     valid = {pair.name for pair in found.valid}
     trained = {name for step in range(40) for name in found.sampler.batch(step).names}
     assert (len(trained), len(valid), trained & valid) == (14, 3, set())
+    assert len({item.hr.name for item in found.test} - trained - valid) == 3
+    assert all(item.hr.is_absolute() and item.lr is None for item in found.test)
+    assert load(tmp_path, "data", valid=("data",)).test == ()
     assert {pair.name for pair in load(tmp_path, "data").valid} == valid
     assert {pair.name for pair in load(tmp_path, "data", seed=1).valid} != valid
 
@@ -144,9 +147,12 @@ def test_a_csv_of_pairs(tmp_path: Path, cuts: Callable[..., Path]) -> None:
     (tmp_path / "set" / "pairs.csv").write_text("\n".join(rows))
     found = load(tmp_path, "set/pairs.csv")
     assert found.notes[0] == "data: 10 pairs of pairs.csv"
-    assert found.notes[1] == "7 to train on, 2 to validate on, 1 held back, by seed"
+    assert found.notes[1] == "7 to train on, 2 to validate on, 1 held back, by seed; test.csv names those held back"
     assert "gone.png: no such file beside pairs.csv" in found.notes[2]
     assert len(found.valid) == 2
+    assert [item.lr and item.lr.stem for item in found.test] == [f"{item.hr.stem}_small" for item in found.test]
+    (tmp_path / "set" / "high.csv").write_text("high_res\n" + "".join(f"{number}.png\n" for number in range(10)))
+    assert load(tmp_path, "set/high.csv").notes[0] == "data: 10 photographs of high.csv"
     (tmp_path / "set" / "bad.csv").write_text("a,b\n1,2\n")
     with pytest.raises(UsageError, match="no rows with the columns low_res and high_res"):
         load(tmp_path, "set/bad.csv")

@@ -96,7 +96,7 @@ def test_sub_images_of_one_photograph_are_never_both_trained_and_validated_on(fo
     found = load(folder.parent / "shards")
     assert found.notes == (
         "data: shards, 60 sub-images of 5 pictures",
-        "3 to train on, 1 to validate on, 1 held back, by seed",
+        "3 to train on, 1 to validate on, 1 held back, by seed; test.csv names those held back",
     )
     trained = {name.partition("@")[0] for step in range(30) for name in found.sampler.batch(step).names}
     assert len(trained) == 3

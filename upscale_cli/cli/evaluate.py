@@ -18,7 +18,8 @@ def evaluate(
         ),
     ] = None,
     data: Annotated[
-        Path | None, typer.Option("--data", help="High resolution: a folder of images or of films, or one.")
+        Path | None,
+        typer.Option("--data", help="High resolution: a folder of images or of films, or one; or a CSV of pairs."),
     ] = None,
     model: opt.ModelOpt = None,
     models: Annotated[

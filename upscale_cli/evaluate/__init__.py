@@ -1,7 +1,9 @@
 """`upscale eval`: how near models come to the originals, how calm films are, and by which protocol."""
 
+from upscale_cli.evaluate.listing import is_table, read_table, write_table
 from upscale_cli.evaluate.pairs import (
     IMRESIZE,
+    Files,
     Pair,
     Pixels,
     by_role,
@@ -21,6 +23,7 @@ __all__ = [
     "IMRESIZE",
     "EvalReport",
     "EvalRequest",
+    "Files",
     "ImageScore",
     "ModelReport",
     "Pair",
@@ -31,10 +34,13 @@ __all__ = [
     "centred",
     "evaluate",
     "fit_pair",
+    "is_table",
     "make_pair",
     "pair_by_name",
     "read_pair",
     "read_rgb8",
     "read_srgb8",
+    "read_table",
     "scores_films",
+    "write_table",
 ]

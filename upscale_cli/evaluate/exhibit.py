@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from upscale_cli.evaluate.contestants import open_model
-from upscale_cli.evaluate.pairs import Pair, Pixels, pair_by_name, read_pair
+from upscale_cli.evaluate.listing import pictures
+from upscale_cli.evaluate.pairs import Pair, Pixels, read_pair
 from upscale_cli.evaluate.report import EvalReport
 from upscale_cli.evaluate.request import EvalRequest
-from upscale_cli.media.paths import picture_files
 from upscale_cli.metrics.catalog import METRICS
 from upscale_cli.metrics.protocol import luma
 from upscale_cli.pipeline import Upscaler
@@ -38,12 +38,10 @@ def exhibits(request: EvalRequest, report: EvalReport) -> list[list[Cell]]:
         if model.images
     }
     assert request.data is not None  # pictures have an original
-    files = picture_files(request.data)
-    partners = pair_by_name(files, request.lr, scale) if request.lr else None
-    chosen = most_different(report)
+    files = pictures(request.data, request.lr, scale)
     found: list[list[Cell]] = []
-    for path in (path for name in chosen for path in files if path.name == name):
-        pair = read_pair(path, scale, partners)
+    for name in most_different(report):
+        pair = read_pair(name, files[name], scale)
         upscalers = {name: Upscaler([engine], tile_px=request.tile_px) for name, engine in engines.items()}
         made = {name: upscaler.enlarge_rgb8(pair.lr) for name, upscaler in upscalers.items()}
         found.append(_row(pair, made, report))

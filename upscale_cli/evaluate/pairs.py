@@ -4,7 +4,7 @@ Owns the names of pairs and how LR is made. Refuses models and scores.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +38,17 @@ class Pair:
         return digest.hexdigest()
 
 
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Where one picture to score on is, and the low resolution that belongs to it."""
+
+    hr: Path
+    lr: Path | None = None
+    """None, though `paired`, where there is none of its name."""
+    paired: bool = False
+    """LR is read; without it LR is made of HR."""
+
+
 def pair_by_name(files: Iterable[Path], folder: Path, scale: int) -> dict[Path, Path | None]:
     """HR file -> LR file of the same stem, or of that stem with the scale behind it (`0801x4`, `baby_x4`), or None."""
     found = {path.stem: path for path in picture_files(folder)}
@@ -57,18 +68,17 @@ def by_role(files: Iterable[Path], expert: str) -> dict[Path, Path | None]:
     return {path: found.get(f"{stem.removesuffix(role)}_input") for stem, path in found.items() if stem.endswith(role)}
 
 
-def read_pair(path: Path, scale: int, partners: Mapping[Path, Path | None] | None) -> Pair:
-    """Decode, and make the low resolution unless there are partners.
+def read_pair(name: str, files: Files, scale: int) -> Pair:
+    """Decode, and make the low resolution where none belongs to it.
 
     InputError where one cannot be read, is not there, or does not fit the other.
     """
-    hr = read_rgb8(path)
-    if partners is None:
-        return make_pair(path.name, hr, scale)
-    partner = partners[path]
-    if partner is None:
-        raise InputError(f"{path.name} has no partner: expected one named {' or '.join(_names(path, scale)[:3])}.")
-    return fit_pair(path.name, hr, read_rgb8(partner), partner, scale)
+    hr = read_rgb8(files.hr)
+    if not files.paired:
+        return make_pair(name, hr, scale)
+    if files.lr is None:
+        raise InputError(f"{name} has no partner: expected one named {' or '.join(_names(files.hr, scale)[:3])}.")
+    return fit_pair(name, hr, read_rgb8(files.lr), files.lr, scale)
 
 
 def fit_pair(name: str, hr: Pixels, lr: Pixels, partner: Path, scale: int) -> Pair:

@@ -21,7 +21,8 @@ import cv2
 import numpy as np
 
 from upscale_cli.errors import InputError, UsageError
-from upscale_cli.evaluate.pairs import Pair, Pixels, by_role, centred, pair_by_name, read_srgb8
+from upscale_cli.evaluate.listing import is_table, pictures
+from upscale_cli.evaluate.pairs import Files, Pair, Pixels, by_role, centred, read_srgb8
 from upscale_cli.evaluate.views import View
 from upscale_cli.media.paths import picture_files, shown
 
@@ -65,14 +66,17 @@ def retouch_protocol(name: str) -> RetouchProtocol:
     return PROTOCOLS[name]
 
 
-def retouched(data: Path, lr: Path | None, expert: str) -> dict[Path, Path | None]:
-    """Retouched photograph -> the one before: `lr` holds those of the same names, or they lie side by side.
+def retouched(data: Path, lr: Path | None, expert: str) -> dict[str, Files]:
+    """By name, a retouched photograph and the one before.
 
-    UsageError where there are none.
+    `lr` holds those of the same names, a CSV names both, or they lie side by side. UsageError where there are none.
     """
-    files = picture_files(data)
-    found = pair_by_name(files, lr, 1) if lr else by_role(files, expert)
-    if not found:
+    if lr or is_table(data):
+        found = pictures(data, lr, 1)
+    else:
+        sources = by_role(picture_files(data), expert)
+        found = {target.name: Files(target, source, paired=True) for target, source in sources.items()}
+    if not any(files.paired for files in found.values()):
         raise UsageError(
             f"{shown(data)} holds no pairs named a0001_input and a0001_expert{expert}. Give the retouched ones as "
             "--data and the others, of the same names, as --lr."
@@ -80,9 +84,9 @@ def retouched(data: Path, lr: Path | None, expert: str) -> dict[Path, Path | Non
     return found
 
 
-def retouch_view(target: Path, source: Path | None, protocol: RetouchProtocol) -> Iterator[View]:
+def retouch_view(name: str, files: Files, protocol: RetouchProtocol) -> Iterator[View]:
     """One pair, cut about its middle to a common size. InputError where either cannot be read, or they do not fit."""
-    if source is None:
-        raise InputError(f"{target.name} has no partner of the same name.")
-    hr, lr = (protocol.fit(each) for each in centred(read_srgb8(target), read_srgb8(source), target.name))
-    yield View(target.name, lr, hr, (hr.shape[0], hr.shape[1]), Pair(target.name, hr, lr).digest())
+    if files.lr is None:
+        raise InputError(f"{name} has no partner of the same name.")
+    hr, lr = (protocol.fit(each) for each in centred(read_srgb8(files.hr), read_srgb8(files.lr), name))
+    yield View(name, lr, hr, (hr.shape[0], hr.shape[1]), Pair(name, hr, lr).digest())

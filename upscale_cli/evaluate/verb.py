@@ -10,6 +10,7 @@ from pathlib import Path
 from upscale_cli.errors import InputError, UsageError, WeightsError
 from upscale_cli.evaluate.contest import Contest, Opened
 from upscale_cli.evaluate.contestants import Contestant, made_films, open_models, originals, untouched
+from upscale_cli.evaluate.listing import is_table, pictures, read_table
 from upscale_cli.evaluate.pairs import IMRESIZE, pair_by_name
 from upscale_cli.evaluate.report import EvalReport, Problem, Step
 from upscale_cli.evaluate.request import EvalRequest
@@ -32,7 +33,7 @@ def evaluate(request: EvalRequest, *, progress: Callable[[Step], None] | None = 
     nothing can be scored or a metric named cannot be taken, and what the model raises where there is but one.
     """
     retouch = retouch_protocol(request.protocol) if request.protocol else None
-    files, films = ([], []) if retouch else _files(request)
+    films = [] if retouch else _films(request)
     metrics, left_out = _open_metrics(request, retouch.metrics if retouch else (), films=bool(films))
     if request.made and request.scale is None:
         request = replace(request, scale=_scale_of(request.made[0], films))
@@ -48,7 +49,7 @@ def evaluate(request: EvalRequest, *, progress: Callable[[Step], None] | None = 
         views = {film.name: film_views(film, scale, protocol, moving=moving) for film in films}
         count = sum(_frame_count(film) for film in films)
     else:
-        views = _retouched(request, retouch) if retouch else _pictures(request, files, scale, contestants[0].label)
+        views = _retouched(request, retouch) if retouch else _pictures(request, scale, contestants[0].label)
         count = len(views)
     beside = originals() if moving and request.data else None
     contest = Contest(contestants, beside, metrics, protocol, progress or (lambda _step: None), count)
@@ -58,7 +59,7 @@ def evaluate(request: EvalRequest, *, progress: Callable[[Step], None] | None = 
     return EvalReport(
         data=str(request.data or request.lr),
         scale=scale,
-        low_resolution=str(retouch) if retouch else f"read from {request.lr}" if request.lr else IMRESIZE,
+        low_resolution=str(retouch) if retouch else _low_resolution(request),
         pixels=str(protocol),
         metrics={metric.name: metric.protocol for metric, _ in metrics},
         fingerprints=contest.fingerprints,
@@ -72,28 +73,39 @@ def evaluate(request: EvalRequest, *, progress: Callable[[Step], None] | None = 
     )
 
 
-def _pictures(request: EvalRequest, files: list[Path], scale: int, label: str) -> dict[str, Iterator[View]]:
-    if scale == 1 and request.lr is None:
+def _pictures(request: EvalRequest, scale: int, label: str) -> dict[str, Iterator[View]]:
+    assert request.data is not None
+    found = pictures(request.data, request.lr, scale)
+    if scale == 1 and not any(files.paired for files in found.values()):
         raise UsageError(f"{label} enlarges nothing: give --lr the folder of what it is to restore.")
-    partners = pair_by_name(files, request.lr, scale) if request.lr else None
-    return {path.name: picture_view(path, scale, partners) for path in files}
+    return {name: picture_view(name, files, scale) for name, files in found.items()}
+
+
+def _low_resolution(request: EvalRequest) -> str:
+    """Where it is from."""
+    place = request.lr
+    if request.data and is_table(request.data) and any(files.paired for files in read_table(request.data).values()):
+        place = request.data
+    return f"read from {place}" if place else IMRESIZE
 
 
 def _retouched(request: EvalRequest, protocol: RetouchProtocol) -> dict[str, Iterator[View]]:
     assert request.data is not None
     pairs = retouched(request.data, request.lr, request.expert)
-    return {target.name: retouch_view(target, source, protocol) for target, source in pairs.items()}
+    return {name: retouch_view(name, files, protocol) for name, files in pairs.items()}
 
 
 def scores_films(request: EvalRequest) -> bool:
     """Whether it is films, not pictures, that are scored."""
-    return not request.protocol and bool(_files(request)[1])
+    return not request.protocol and bool(_films(request))
 
 
-def _files(request: EvalRequest) -> tuple[list[Path], list[Film]]:
-    """The pictures to score on, or the films; UsageError where there are none, or both."""
+def _films(request: EvalRequest) -> list[Film]:
+    """The films to score on, none where it is pictures; UsageError where there are neither, or both."""
     place = request.data or request.lr
     assert place is not None
+    if is_table(place):
+        return []
     files = picture_files(place)
     films = [path for path in files if is_video(path)]
     if not files:
@@ -103,18 +115,18 @@ def _files(request: EvalRequest) -> tuple[list[Path], list[Film]]:
     if not films:
         if request.data is None or request.made:
             raise UsageError(f"{place} holds pictures. Without an original, or made already, only films are scored.")
-        return files, []
+        return []
     if request.data is None:
-        return [], [Film(None, path) for path in films]
+        return [Film(None, path) for path in films]
     if request.lr is None:
-        return [], [Film(path, None) for path in films]
+        return [Film(path, None) for path in films]
     if len(films) == 1 and request.lr.is_file():
-        return [], [Film(films[0], request.lr)]
+        return [Film(films[0], request.lr)]
     partners = pair_by_name(films, request.lr, request.scale or 2)
     for path, partner in partners.items():
         if partner is None:
             raise UsageError(f"{path.name} has no partner in {request.lr}: expected one of the same name.")
-    return [], [Film(path, partner) for path, partner in partners.items()]
+    return [Film(path, partner) for path, partner in partners.items()]
 
 
 def _scale_of(made: Path, films: list[Film]) -> int:

@@ -4,14 +4,14 @@ A picture is one view, a film many, of which two are in memory. Refuses models a
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from upscale_cli.errors import InputError
-from upscale_cli.evaluate.pairs import Pair, Pixels, fit_pair, make_pair, read_pair, rgb8
+from upscale_cli.evaluate.pairs import Files, Pair, Pixels, fit_pair, make_pair, read_pair, rgb8
 from upscale_cli.media.image import DEFAULT_MAX_PIXELS
 from upscale_cli.media.resize import imresize
 from upscale_cli.media.video.options import VideoOptions
@@ -41,9 +41,9 @@ class View:
     """The warping error of lr enlarged by bicubic."""
 
 
-def picture_view(path: Path, scale: int, partners: Mapping[Path, Path | None] | None) -> Iterator[View]:
+def picture_view(name: str, files: Files, scale: int) -> Iterator[View]:
     """One, as `read_pair` reads it, and with its errors."""
-    pair = read_pair(path, scale, partners)
+    pair = read_pair(name, files, scale)
     yield View(pair.name, pair.lr, pair.hr, (pair.hr.shape[0], pair.hr.shape[1]), pair.digest())
 
 

@@ -14,12 +14,13 @@ from torch import nn
 from upscale_cli import __version__, zoo
 from upscale_cli import device as devices
 from upscale_cli.errors import UsageError, WeightsError
+from upscale_cli.evaluate import write_table
 from upscale_cli.manifest import load_manifest, names_file
 from upscale_cli.train import checkpoint, history, loop
 from upscale_cli.train.card import Facts
 from upscale_cli.train.checkpoint import Checkpoint, as_stored
 from upscale_cli.train.config import TrainConfig
-from upscale_cli.train.data import load_data
+from upscale_cli.train.data import HELD_BACK, load_data
 from upscale_cli.train.method import Method
 from upscale_cli.train.methods import make_method
 from upscale_cli.train.ranks import Ranks, joined
@@ -68,6 +69,7 @@ def train(
 ) -> TrainReport | None:
     """Train to the recipe's last step; writes checkpoint.pt, history.csv and weights.safetensors into the folder.
 
+    Where pictures were split, test.csv names those held back, as `upscale eval --data` takes them.
     `note` is told what is worth knowing before the first step. As one of several processes that torchrun started, it
     takes its share of every batch; all but the first return None.
     """
@@ -120,6 +122,8 @@ def _train(
         if ranks.first:
             for part in folder.glob(".*.part"):  # what a killed training was writing
                 part.unlink()
+            if data.test:
+                write_table(folder / HELD_BACK, ((item.lr, item.hr) for item in data.test))
         if resumed := ranks.shared(resumed):
             trainer.restore(resumed)
         if not request.finish:

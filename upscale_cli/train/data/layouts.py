@@ -1,10 +1,9 @@
 """What --data names: recognised by what is there, and listed as files. Decodes no picture.
 
-DIV2K with its tracks, a folder of high resolution, two folders of pairs, a CSV of pairs, FiveK with its experts, and
+DIV2K with its tracks, a folder of high resolution, two folders of pairs, a CSV of either, FiveK with its experts, and
 two domains without pairs. What pairs belong together is said by their names.
 """
 
-import csv
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ from typing import Literal, TypeVar
 import numpy as np
 
 from upscale_cli.errors import UsageError
-from upscale_cli.evaluate import by_role, pair_by_name
+from upscale_cli.evaluate import by_role, is_table, pair_by_name, read_table
 from upscale_cli.media.paths import find_pictures, picture_files, shown
 
 T = TypeVar("T")
@@ -24,7 +23,6 @@ Part = Literal["train", "valid"]
 _LOW = ("lr", "low", "low_res", "low_resolution", "lq", "input", "inputs", "source", "raw")
 _HIGH = ("hr", "high", "high_res", "high_resolution", "gt", "target", "targets", "groundtruth", "ground_truth")
 _EXPERT = re.compile(r"(?:expert[ _-]?)?([a-e])", re.IGNORECASE)
-_COLUMNS = (("low_res", "high_res"), ("lr", "hr"), ("input", "target"))
 _SHARES = (0.7, 0.15)
 
 
@@ -34,6 +32,10 @@ class Item:
 
     hr: Path
     lr: Path | None = None
+
+    def absolute(self) -> "Item":
+        """The same, wherever it is looked for from."""
+        return Item(self.hr.absolute(), self.lr and self.lr.absolute())
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ def recognise(words: Sequence[str], wish: Wish) -> Layout:
     if len(paths) != 1:
         raise UsageError(f"--data names {len(paths)} places. Give one, or two folders of pairs: low, then high.")
     (path,) = paths
-    if path.is_file() and path.suffix.lower() == ".csv":
+    if is_table(path):
         return _csv(path, wish)
     folders = {entry.name: entry for entry in sorted(path.iterdir()) if entry.is_dir()} if path.is_dir() else {}
     for attempt in (_div2k, _unpaired, _fivek_folders, _low_and_high):
@@ -213,30 +215,18 @@ def _check_scale(scale: int) -> None:
 
 
 def _csv(path: Path, wish: Wish) -> Layout:
-    """Columns low_res and high_res: paths, beside the file or in folders of those names."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{shown(path)} cannot be read as CSV: {error}.") from error
-    _check_scale(wish.scale)
-    names = rows[0].keys() if rows else ()
-    columns = next((pair for pair in _COLUMNS if set(pair) <= set(names)), None)
-    if columns is None:
-        raise UsageError(f"{shown(path)} has no rows with the columns low_res and high_res.")
+    """Columns low_res and high_res, or high_res alone; see `evaluate.listing`."""
+    rows = read_table(path)
+    if any(row.paired for row in rows.values()):
+        _check_scale(wish.scale)
     items, faults = [], []
-    for row in rows:
-        low, high = (_beside(path, row[column], column) for column in columns)
-        if low and high:
-            items.append(Item(high, low))
+    for row in rows.values():
+        missing = next((file for file in (row.lr, row.hr) if file and not file.is_file()), None)
+        if missing:
+            faults.append(f"{missing.name}: no such file beside {path.name}")
         else:
-            faults.append(f"{row[columns[1 if low else 0]]}: no such file beside {path.name}")
+            items.append(Item(row.hr, row.lr))
     if not items:
-        raise UsageError(f"No file that {shown(path)} names exists beside it, such as {rows[0][columns[0]]}.")
-    return Layout("csv", f"{len(items)} pairs of {path.name}", tuple(items), faults=tuple(faults), splits=True)
-
-
-def _beside(table: Path, name: str | None, column: str) -> Path | None:
-    spaced = column.replace("_", " ")
-    places = (table.parent, table.parent / column, table.parent / spaced, table.parent / column.upper())
-    return next((place / name for place in places if (place / name).is_file()), None) if name else None
+        raise UsageError(f"No file that {shown(path)} names exists beside it, such as {next(iter(rows))}.")
+    what = "pairs" if items[0].lr else "photographs"
+    return Layout("csv", f"{len(items)} {what} of {path.name}", tuple(items), faults=tuple(faults), splits=True)

@@ -27,6 +27,7 @@ from upscale_cli.train.teachers import load_teachers, retouch_by
 
 T = TypeVar("T")
 
+HELD_BACK = "test.csv"
 NAMED = 20  # faults that are named; more are counted
 _THREADS = 4
 _AT_ONCE = 16  # pictures decoded and not yet taken
@@ -40,6 +41,8 @@ class TrainingData:
     sampler: Sampler
     valid: list[Pair]
     """Whole pictures; empty where two domains without pairs have none to compare with."""
+    test: tuple[Item, ...] = ()
+    """Held back where pictures were split: neither trained nor validated on."""
     notes: tuple[str, ...] = ()
     """What was recognised, and what was left out and why: for the screen."""
 
@@ -73,6 +76,7 @@ class _Loader:
             self.making = replace(self.making, retouch=retouch_by(load_teachers(self.making.teacher, scale)))
         self.wish = Wish(self.making.factor, self.making.degradation, config.expert)
         self.notes: list[str] = []
+        self.test: tuple[Item, ...] = ()
 
     def load(self, data: Sequence[str], valid: Sequence[str]) -> TrainingData:
         """Training pictures and validation pairs."""
@@ -81,7 +85,7 @@ class _Loader:
         sampler, held = self._from_shards(shards, bool(valid)) if shards else self._from_files(data, bool(valid))
         if valid:
             held = self._validation(valid)
-        return TrainingData(sampler, held, tuple(self.notes))
+        return TrainingData(sampler, held, self.test, tuple(self.notes))
 
     def _from_files(self, data: Sequence[str], valid: bool) -> tuple[Sampler, list[Pair]]:
         layout = recognise(data, self.wish)
@@ -91,7 +95,7 @@ class _Loader:
         train, held = layout.items, layout.valid
         if not valid and not held and layout.splits:
             train, held, rest = split(layout.items, self.config.seed)
-            self.notes.append(f"{len(train)} to train on, {len(held)} to validate on, {len(rest)} held back, by seed")
+            self._hold_back(train, held, [item.absolute() for item in self._wanted(layout, rest)])
         return self._sampler(self._pictures(layout, train)), [] if valid else self._pairs(layout, held)
 
     def _from_shards(self, shards: Shards, valid: bool) -> tuple[Sampler, list[Pair]]:
@@ -101,7 +105,7 @@ class _Loader:
         train, held = files, list[str]()
         if not valid:
             train, held, rest = split(files, self.config.seed)
-            self.notes.append(f"{len(train)} to train on, {len(held)} to validate on, {len(rest)} held back, by seed")
+            self._hold_back(train, held, [Item(Path(file)) for file in rest])
         least = self.making.patch_px * self.scale
         of = list(zip(pictures, shards.files, strict=True))
         wanted, unseen = set(train), set(held)
@@ -175,6 +179,11 @@ class _Loader:
         if any(item.lr is None for item in items):
             self.making.check()
         return list(items)
+
+    def _hold_back(self, train: Sequence[object], held: Sequence[object], rest: Sequence[Item]) -> None:
+        self.test = tuple(rest)
+        counts = f"{len(train)} to train on, {len(held)} to validate on, {len(rest)} held back"
+        self.notes.append(f"{counts}, by seed; {HELD_BACK} names those held back")
 
     def _note_faults(self, faults: Sequence[str], purpose: str) -> None:
         if faults:
