@@ -1,5 +1,6 @@
 """process(): whole files from real photographs, through real codecs; only the network is a fake."""
 
+import gc
 import time
 import tracemalloc
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from photo_jobs import (  # noqa: F401  two are fixtures
     until,
     write_picture,
 )
+from PIL import Image
 
 from upscale_cli.errors import OutOfMemoryError
 from upscale_cli.lane import WAITING
@@ -63,6 +65,20 @@ def test_one_bad_file_in_the_middle_is_reported_and_the_rest_go_on(sources: list
     assert "truncated" in str(results[1].error)
     assert results[1].frames == results[1].out_pixels == 0
     assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in sources if path != bad)
+
+
+def test_a_bad_file_lets_go_of_its_pixels_at_once(sources: list[Path], out: Path) -> None:
+    """Without a search for cycles: a folder of bad files must not fill the memory until there is one."""
+    sources[1].write_bytes(sources[1].read_bytes()[:2000])
+    gc.collect()
+    gc.disable()
+    try:
+        results = list(process([job(path, out / path.name) for path in sources], Upscaler([NearestEngine()])))
+        left = [each for each in gc.get_objects() if isinstance(each, ImageSource | Image.Image)]
+    finally:
+        gc.enable()
+    assert [result.error is None for result in results] == [True, False, True, True]
+    assert left == []
 
 
 def test_more_bad_files_than_may_wait_do_not_stop_the_next(sources: list[Path], out: Path) -> None:

@@ -1,5 +1,6 @@
 """One job under way: what its threads note of it, and the result that comes of that. Runs nothing."""
 
+import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -109,7 +110,14 @@ class Work:
         return self.metadata.icc, self.metadata.cicp, self.info and self.info.format
 
     def fail(self, error: Exception) -> None:
+        """The first counts. Where it came from lets go of what it held, pictures among it: that refers to this work,
+        and would stay until cycles are looked for.
+        """
         self.error = self.error or error
+        fault: BaseException | None = error
+        while fault is not None:
+            traceback.clear_frames(fault.__traceback__)
+            fault = fault.__cause__ or fault.__context__
 
     def result(self) -> JobResult:
         keyed = self.keyframes.notes if self.keyframes else ()
