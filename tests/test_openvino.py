@@ -122,6 +122,13 @@ rgb = np.load(sys.argv[1])
 np.save(sys.argv[2], Upscaler([open_engine("lightweight-x2", device="cpu", precision="fp32")]).enlarge_rgb8(rgb))
 assert "torch" not in sys.modules
 assert sys.modules["openvino_telemetry"] is None
+assert "openvino.tools.ovc" not in sys.modules
+import openvino  # whoever wants its converter has it all the same
+try:
+    openvino.convert_model("none.onnx")
+except Exception as error:
+    assert "none.onnx" in str(error)
+assert "openvino.tools.ovc" in sys.modules
 """
     np.save(tmp_path / "lr.npy", spices[:60, :80])
     subprocess.run([sys.executable, "-c", code, tmp_path / "lr.npy", tmp_path / "sr.npy"], check=True)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 PACKAGE = "openvino"
+_CONVERTER = f"{PACKAGE}.tools.ovc"
 # Odd and prime, so that every padding a network does is part of the graph; two pictures, or the batch becomes fixed.
 EXAMPLE = (2, 3, 19, 29)
 PROOF = (40, 56)
@@ -86,15 +87,30 @@ class Graph:
 
 def library() -> ModuleType:
     """The OpenVINO package. BackendError where it is not installed or does not load."""
+    modules: dict[str, Any] = sys.modules
     # On import it would report home without a question asked; it does not where its reporter cannot be imported.
-    sys.modules.setdefault("openvino_telemetry", None)  # pyright: ignore[reportArgumentType]
+    modules.setdefault("openvino_telemetry", None)
+    late = not {PACKAGE, _CONVERTER} & modules.keys()
+    if late:  # a tenth of the start, for what only tracing needs
+        modules[_CONVERTER] = None
     try:
-        return importlib.import_module(PACKAGE)
+        package: Any = importlib.import_module(PACKAGE)
     except ImportError as error:
         reason = "is not installed" if importlib.util.find_spec(PACKAGE) is None else f"does not load: {error}"
         raise BackendError(
             f"The engine openvino {reason}. Run `pip install {PACKAGE}`, or use --engine torch."
         ) from error
+    finally:
+        if late:
+            del modules[_CONVERTER]
+    if late:
+        package.convert_model = _convert_model
+    return package
+
+
+def _convert_model(*words: Any, **options: Any) -> Any:
+    """As `openvino.convert_model`, which is loaded when it is called."""
+    return importlib.import_module(_CONVERTER).convert_model(*words, **options)
 
 
 def operations() -> ModuleType:
