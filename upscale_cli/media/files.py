@@ -156,6 +156,6 @@ def open_sink(job: Job, options: PictureOptions, *, metadata: Metadata, info: Im
         format=job.format,
         metadata=metadata,
         depth=options.depth,
-        quality=options.quality,
+        quality=100 if info.lossless and job.format == info.format and options.quality is None else options.quality,
         pages=info.frames,
     )

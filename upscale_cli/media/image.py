@@ -60,6 +60,8 @@ class ImageInfo:
     alpha: bool
     animated: bool
     notes: tuple[str, ...] = ()
+    lossless: bool = False
+    """Of formats that can be either, WebP: a picture made of it is to be so too."""
 
     @property
     def counted(self) -> bool:
@@ -208,6 +210,7 @@ class ImageSource:
             image.has_transparency_data,
             frames > 1,
             tuple(self.notes),
+            name == "WEBP" and self._ask(sniff.is_lossless_webp),
         )
 
     def _formats(self) -> tuple[str, ...]:

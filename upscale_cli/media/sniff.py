@@ -1,6 +1,7 @@
 """Files that are no picture we read, known by their first bytes, so that a message can name them. Decodes nothing."""
 
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -29,6 +30,7 @@ _CONTAINERS = (b"\x1aE\xdf\xa3", b"FLV\x01", b"OggS", b"0&\xb2u\x8ef\xcf\x11", b
 _BOXES = {b"ftyp", b"meta", b"mdat", b"moov", b"free", b"skip", b"uuid"}
 _BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 _RAW_STARTS = (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"\0MRM", b"FOVb", b"II\x1a\0\0\0HEAPCCDR")
+_CHUNKS = 64  # of a WebP before its pixels: a colour profile, and what nobody knows
 _PICTURE_STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8", b"BM")
 
 
@@ -167,3 +169,16 @@ def avif_depth(path: Path) -> int:
         return 8
     flags = head[at + 6]
     return (12 if flags & 0x20 else 10) if flags & 0x40 else 8
+
+
+def is_lossless_webp(file: BinaryIO) -> bool:
+    """Whether a WebP holds its pixels exactly (VP8L); of an animation, whether its first frame does. By its chunks."""
+    file.seek(12)
+    for _ in range(_CHUNKS):
+        head = file.read(8)
+        kind, size = head[:4], int.from_bytes(head[4:], "little")
+        if kind in (b"VP8L", b"VP8 ", b""):
+            return kind == b"VP8L"
+        # A frame of an animation holds chunks of its own, behind 16 bytes; every chunk ends at an even place.
+        file.seek(16 if kind == b"ANMF" else size + size % 2, os.SEEK_CUR)
+    return False
