@@ -1,6 +1,7 @@
 """Training: what a recipe may say, what a step sees, and that an interrupted training ends as an uninterrupted one."""
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 from tiny_training import TINY, assert_same
 
 from upscale_cli import zoo
-from upscale_cli.errors import UsageError
+from upscale_cli.errors import OutputError, UsageError
 from upscale_cli.evaluate import Pair, make_pair
 from upscale_cli.media.resize import imresize
 from upscale_cli.train import loop
@@ -199,6 +200,19 @@ def test_train_writes_weights_that_upscale_can_use(tmp_path: Path, spices: np.nd
     again = train(dataclasses.replace(request, resume=True))
     assert again
     assert again.facts.scores == report.facts.scores
+
+
+def test_an_output_that_cannot_be_a_folder(tmp_path: Path, spices: np.ndarray) -> None:
+    (tmp_path / "data").mkdir()
+    Image.fromarray(spices[:80, :80]).save(tmp_path / "data" / "a.png")
+    (tmp_path / "file").touch()
+    shutil.make_archive(str(tmp_path / "a"), "zip", tmp_path / "data")
+    for data in ("data", "a.zip"):
+        words = (str(tmp_path / data),)
+        for folder in (tmp_path / "file", tmp_path / "file" / "out"):
+            request = TrainRequest(config=TINY, data=words, valid=words, folder=folder, device="cpu")
+            with pytest.raises(OutputError, match=r"file.* cannot be written to: .*\. Choose another -o"):
+                train(request)
 
 
 @pytest.mark.parametrize("validate_every", [4, 50])

@@ -328,7 +328,7 @@ def test_a_loss_that_is_no_number_stops_with_step_files_and_checkpoint(pairs: li
     assert str(caught.value).startswith(
         f"The loss is no number at step 14: loss nan, l1 nan. The batch was cut from {files}. "
     )
-    assert f'start anew with init = "{tmp_path}/checkpoint.pt", the last good checkpoint,' in str(caught.value)
+    assert f'start anew with init = "{tmp_path}/checkpoint.pt", the last good checkpoint, and a' in str(caught.value)
     saved = Checkpoint.load(tmp_path / "checkpoint.pt", TINY)
     assert saved.step == 10
     assert all(bool(value.isfinite().all()) for value in saved.networks.values())

@@ -154,8 +154,8 @@ class _Meter:
         several = sorted(set(names))
         more = f" and {len(several) - NAMED} more" if len(several) > NAMED else ""
         saved = self._folder / checkpoint.NAME
-        start = f'start anew with init = "{saved}", the last good checkpoint,' if saved.exists() else "start anew"
+        start = f' init = "{saved}", the last good checkpoint, and' if saved.exists() else ""
         raise TrainingError(
             f"The loss is no number at step {step}: {what}. The batch was cut from {', '.join(several[:NAMED])}{more}. "
-            f'Look at them, or {start} and a lower learning_rate, a clip_norm or precision = "fp32".'
+            f'Look at them, or start anew with{start} a lower learning_rate, a clip_norm or precision = "fp32".'
         )

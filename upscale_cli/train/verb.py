@@ -13,9 +13,10 @@ from torch import nn
 
 from upscale_cli import __version__, zoo
 from upscale_cli import device as devices
-from upscale_cli.errors import UsageError, WeightsError
+from upscale_cli.errors import OutputError, UsageError, WeightsError
 from upscale_cli.evaluate import write_table
 from upscale_cli.manifest import load_manifest, names_file
+from upscale_cli.media.paths import shown
 from upscale_cli.train import checkpoint, history, loop
 from upscale_cli.train.card import Facts
 from upscale_cli.train.checkpoint import Checkpoint, as_stored
@@ -117,7 +118,6 @@ def _train(
     method = make_method(config, variant, module)
     trainer = Trainer(config, method, ranks)
     validation = Validation(config, method.variant, data.valid if ranks.first else [], ranks.device)
-    folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder) if ranks.first else nullcontext():
         if ranks.first:
             for part in folder.glob(".*.part"):  # what a killed training was writing
@@ -136,12 +136,18 @@ def _train(
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """UsageError where another process trains into the folder: each would overwrite what the other saves."""
+    """UsageError where another process trains into the folder: each would overwrite what the other saves.
+
+    OutputError where it cannot be made or written to.
+    """
     lock = FileLock(folder / ".lock")
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout as error:
         raise UsageError(f"Another training writes to {folder}. Let it end, or choose another -o.") from error
+    except OSError as error:
+        raise OutputError(f"{shown(folder)} cannot be written to: {error.strerror}. Choose another -o.") from error
     try:
         yield
     finally:

@@ -11,7 +11,7 @@ from typing import TypeVar
 from filelock import FileLock
 
 from upscale_cli.device import free_memory_bytes
-from upscale_cli.errors import InputError, UsageError
+from upscale_cli.errors import InputError, OutputError, UsageError
 from upscale_cli.evaluate import Pair
 from upscale_cli.media.files import probe
 from upscale_cli.media.job import PictureOptions
@@ -264,5 +264,8 @@ def _bytes(items: Sequence[Item], making: Making) -> int:
 
 
 def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{shown(folder)} cannot be written to: {error.strerror}. Choose another -o.") from error
     return folder
