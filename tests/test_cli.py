@@ -145,6 +145,12 @@ def test_combinations_are_scored(folder: Path) -> None:
     assert "different size have no mean" in complaint("eval", "--data", "in", "--ensemble", "edsr-x2,improved-x4")
 
 
+def test_scores_are_shown_before_they_are_written(folder: Path) -> None:
+    result = CliRunner().invoke(app, ["eval", "--data", "in/a.png", "-s", "2", "-m", "bicubic", "--csv", "in"])
+    assert "--csv in cannot be written" in str(result.exception)
+    assert re.search(r"bicubic +\d\d\.\d\d", result.stdout)
+
+
 def test_quality_strength_and_metadata_change_the_file(folder: Path) -> None:
     for index, words in enumerate(("", "-q 30", "--strength 0", "--strip-metadata")):
         assert upscale("in/b.jpg", "-o", f"{index}.jpg", *BICUBIC, *words.split()).exit_code == 0

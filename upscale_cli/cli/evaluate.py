@@ -127,14 +127,14 @@ def evaluate(
     earlier = None if baseline is None else read_baseline(baseline)
     with render.EvaluationBar(quiet=as_json) as bar:
         report = score(request, progress=bar.update)
+    changes = () if earlier is None else compare(report, earlier, tolerance)
+    render.evaluation(report, changes, as_json=as_json)  # first: a file that cannot be written must not cost the scores
     if csv_file is not None:
         render.write_scores(report, csv_file)
     if figure is not None:
         from upscale_cli.evaluate.exhibit import exhibits
 
         render.write_crops(exhibits(request, report), figure)
-    changes = () if earlier is None else compare(report, earlier, tolerance)
-    render.evaluation(report, changes, as_json=as_json)
     raise typer.Exit(int(not report.whole or any(change.regressed for change in changes)))
 
 
