@@ -38,7 +38,7 @@ def scores(data: Path, **options: object) -> dict[str, float]:
 
 
 def test_pairs_of_a_csv_score_as_those_of_folders(folder: Path) -> None:
-    data = table(folder, "low_res,high_res\nset0/half.png,set0/photo.png\nset1/half.png,set1/photo.png\n")
+    data = table(folder, "low_res, high_res\nset0/half.png, set0/photo.png\nset1/half.png, set1/photo.png\n")
     found = scores(data)
     assert found == {f"set{n}/photo.png": scores(folder / f"set{n}" / "photo.png")["photo.png"] for n in (0, 1)}
     report = evaluate(EvalRequest(models=("bicubic",), scale=2, data=data))

@@ -36,7 +36,7 @@ def read_table(path: Path) -> dict[str, Files]:
     """The rows by what they call HR, or LR where that repeats; files need not exist. UsageError for another table."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
+            rows = list(csv.DictReader(file, skipinitialspace=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"{shown(path)} cannot be read as CSV: {error}.") from error
     there = set(rows[0]) if rows else set()
