@@ -1,6 +1,8 @@
 """A CSV of pairs as what is scored on, and as what a training says of the pictures that it held back."""
 
 import dataclasses
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ from PIL import Image
 from tiny_training import TINY
 
 from upscale_cli.errors import InputError, UsageError
-from upscale_cli.evaluate import EvalRequest, evaluate, make_pair, read_rgb8, read_table
+from upscale_cli.evaluate import EvalRequest, evaluate, make_pair, read_rgb8, read_table, write_table
 from upscale_cli.evaluate.exhibit import exhibits
 from upscale_cli.train.verb import TrainRequest, train
 
@@ -80,6 +82,18 @@ def test_a_file_that_is_not_there_is_a_picture_that_was_not_scored(folder: Path)
 def test_another_table_is_refused(text: str, said: str, folder: Path) -> None:
     with pytest.raises((UsageError, InputError), match=said):
         scores(table(folder, text))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes")
+def test_names_that_are_no_text(folder: Path) -> None:
+    odd = folder / os.fsdecode(b"ph\xffto,1.png")
+    (folder / "set0" / "photo.png").rename(odd)
+    write_table(folder / "t.csv", [(folder / "set0" / "half.png", odd)])
+    assert read_table(folder / "t.csv")[str(odd)].hr == odd
+    assert scores(folder / "t.csv")[str(odd)] > 15
+    (folder / "t.csv").write_bytes(bytes(range(256)) * 9)
+    with pytest.raises(UsageError, match=r"no rows with the columns|cannot be read"):
+        scores(folder / "t.csv")
 
 
 def test_low_resolution_is_not_said_twice(folder: Path) -> None:

@@ -35,9 +35,9 @@ def is_table(path: Path) -> bool:
 def read_table(path: Path) -> dict[str, Files]:
     """The rows by what they call HR, or LR where that repeats; files need not exist. UsageError for another table."""
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
             rows = list(csv.DictReader(file, skipinitialspace=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, csv.Error) as error:
         raise UsageError(f"{shown(path)} cannot be read as CSV: {error}.") from error
     there = set(rows[0]) if rows else set()
     low, high = next((pair for pair in _COLUMNS if set(pair) <= there), ("", _COLUMNS[0][1]))
@@ -62,7 +62,7 @@ def write_table(path: Path, pairs: Iterable[tuple[Path | None, Path]]) -> None:
     rows = [[file for file in pair if file] for pair in pairs]
     columns = _COLUMNS[0][-max(map(len, rows)) :]
     try:
-        with path.open("w", newline="", encoding="utf-8") as file:
+        with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             csv.writer(file).writerows([columns, *rows])
     except OSError as error:
         raise OutputError(f"{shown(path)} cannot be written: {error.strerror}.") from error
