@@ -103,6 +103,21 @@ def test_the_shape_of_pixels_stays(codec: str, target: str, rotation: int) -> No
         assert made.streams.video[0].sample_aspect_ratio == (Fraction(3, 4) if rotation else Fraction(4, 3))
 
 
+def test_transparency_beside_the_frames_is_named_and_no_longer_promised() -> None:
+    with av.open("in.webm", "w") as file:
+        stream = file.add_stream("libvpx-vp9", rate=10)
+        stream.height, stream.width, stream.pix_fmt = *pan(1)[0].shape[:2], "yuva420p"
+        stream.metadata.update(alpha_mode="1", title="a")
+        frames = [
+            av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels)).reformat(format="yuva420p") for pixels in pan(2)
+        ]
+        for frame in (*frames, None):
+            file.mux(stream.encode(frame))
+    assert "transparency dropped" in upscale("in.webm", "-o", "out.webm").stdout
+    with av.open("out.webm") as made:
+        assert {key.lower() for key in made.streams.video[0].metadata} & {"alpha_mode", "title"} == {"title"}
+
+
 def test_a_shape_of_pixels_that_has_no_place_is_named() -> None:
     clip(Path("in.mp4"), times=[0, 512], aspect=Fraction(4, 3))
     assert "pixel aspect 4:3 dropped: av1 has no place for it here" in upscale("in.mp4", "-o", "out.webm").stdout

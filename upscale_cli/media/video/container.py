@@ -14,7 +14,7 @@ from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.error import FFmpegError, InvalidDataError
 from av.sidedata.sidedata import Type as SideDataType
-from av.stream import Disposition
+from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -123,6 +123,11 @@ def film(container: InputContainer, path: Path) -> VideoStream:
     return next((stream for stream in films if stream is best), films[0])
 
 
+def transparent(stream: Stream) -> list[str]:
+    """The tags that promise transparency beside the frames, as VP8 and VP9 have it; decoders leave it there."""
+    return [key for key, value in stream.metadata.items() if key.lower() == "alpha_mode" and value != "0"]
+
+
 def _info(path: Path, container: InputContainer, stream: VideoStream, frame: VideoFrame) -> VideoInfo:
     pixels = PixelFormat.of(frame.format.name)
     color = Color(frame.color_primaries, frame.color_trc, frame.colorspace, frame.color_range)
@@ -147,7 +152,7 @@ def _info(path: Path, container: InputContainer, stream: VideoStream, frame: Vid
         channels=3,
         alpha=False,
         animated=True,
-        notes=("transparency dropped: frames are written opaque",) if pixels.alpha else (),
+        notes=("transparency dropped: frames are written opaque",) if pixels.alpha or transparent(stream) else (),
         stream=stream.index,
         time_base=stream.time_base or 1 / rate,
         rate=rate,

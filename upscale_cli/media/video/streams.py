@@ -11,6 +11,8 @@ from av.error import FFmpegError
 from av.packet import Packet
 from av.stream import AttachmentStream, Stream
 
+from upscale_cli.media.video.container import transparent
+
 if TYPE_CHECKING:
     from av.container.core import Chapter  # only its types have it
 
@@ -71,6 +73,8 @@ class Others:
             if stream.index == film:
                 self.film = add_film()
                 _describe(self.film, stream)
+                for tag in transparent(self.film):
+                    del self.film.metadata[tag]
             else:
                 self._add(stream)
 
