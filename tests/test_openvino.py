@@ -30,6 +30,7 @@ BUNDLED = [
     if entry.status == "bundled" and not entry.variant.startswith("lut3d/")  # a table is looked up by torch
 ]
 SMALL = "lightweight-x2"
+in_bf16 = pytest.mark.skipif("BF16" not in openvino.capabilities(), reason="this processor does not compute in bf16")
 
 
 def decibels(found: np.ndarray, expected: np.ndarray) -> float:
@@ -59,6 +60,7 @@ def test_tiles_may_lie_in_memory_as_they_like(spices: np.ndarray) -> None:
     np.testing.assert_array_equal(engine.infer(turned[:, ::-1, ::-1]), expected)
 
 
+@in_bf16
 def test_many_sums_stay_wide_in_bf16(tmp_path: Path, spices: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nearer to fp32 than the same graph without the marks."""
     monkeypatch.setenv("UPSCALE_CACHE", str(tmp_path))
@@ -92,6 +94,7 @@ def test_few_shapes_are_kept_and_large_ones_alone(monkeypatch: pytest.MonkeyPatc
     assert kept(120) == [120]
 
 
+@in_bf16
 def test_sixteen_bits_are_computed_in_fp32(spices: np.ndarray) -> None:
     deep = Frame(spices[100:140, 200:248].astype(np.uint16) * 257)
     upscaler = Upscaler([open_engine(SMALL, device="cpu", precision="bf16")])

@@ -18,7 +18,7 @@ from upscale_cli.engines.bands import BAND_BYTES
 from upscale_cli.engines.graph import BackendError, Graph, library, operations
 from upscale_cli.engines.interface import Floats, Tiles
 from upscale_cli.engines.kept import kept
-from upscale_cli.engines.quantize import Ranges, find_ranges, quantized
+from upscale_cli.engines.quantize import Ranges, find_ranges, quantized, saturates
 from upscale_cli.engines.rewriting import rewrite
 from upscale_cli.errors import InferenceError, NonFiniteOutputError, OutOfMemoryError, UsageError
 
@@ -109,7 +109,7 @@ class _Compiled:
     def __init__(self, engine: OpenVINOEngine, tiles: Tiles, *, first: bool) -> None:
         self.name, self.precision, self.shape = engine.name, engine.precision, tiles.shape
         precision = floats(engine.graph) if engine.ranges else engine.precision
-        key = f"{tiles.shape} {tiles.dtype} {engine.ranges}"
+        key = f"{tiles.shape} {tiles.dtype} {engine.ranges}{engine.ranges and saturates()}"
 
         def fresh() -> Any:
             model = _core().read_model(engine.graph.xml)

@@ -5,6 +5,7 @@ what enters a convolution as a whole; all else stays as it is, the ways past con
 shines through is never rounded. Measures no picture: which convolutions bear it, `upscale_cli.quantize` finds out.
 """
 
+import functools
 import hashlib
 import json
 import math
@@ -209,6 +210,25 @@ def planes(picture: Pixels) -> Values:
     return np.divide(picture.transpose(2, 0, 1)[None], np.float32(255), dtype=np.float32)
 
 
+@functools.cache
+def saturates() -> bool:
+    """Whether this processor adds two products in 16 bits, as x86 without VNNI does, where 2 x 255 x 127 has no room.
+
+    Weights of 7 bits have. Tried on one convolution: what a processor can do is told in other words by every system.
+    """
+    core, ops = library().Core(), operations()
+    if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):  # such have VNNI
+        return False
+    shape = (1, _NARROWEST, 4, 4)
+    most = np.float32(127)
+    weights = ops.constant(np.full((_NARROWEST, _NARROWEST, 1, 1), most))
+    entering = ops.parameter(shape, np.float32)
+    rounded = _fake(entering, np.float32(0), np.float32(255), _STEPS + 1), _fake(weights, -most, most, _WEIGHT_LEVELS)
+    conv = ops.convolution(*rounded, [1, 1], [0, 0], [0, 0], [1, 1])
+    run = core.compile_model(library().Model([ops.result(conv)], [entering]), "CPU")
+    return bool(run(np.full(shape, 255, np.float32))[0].max() < 0.9 * 255 * 127 * _NARROWEST)
+
+
 class _Rounding:
     """FakeQuantize in front of convolutions: each tensor is rounded once, however many read it."""
 
@@ -216,10 +236,12 @@ class _Rounding:
         self._done: dict[tuple[Any, float, float], Any] = {}
 
     def of_weights(self, weights: Values) -> Any:
-        """-127 to 127, times a step of each output channel."""
+        """-127 to 127, or -63 to 63, times a step of each output channel."""
         most = np.abs(weights).max(axis=(1, 2, 3), keepdims=True)
         most[most == 0] = 1  # a channel of nothing but zeros
-        return self._fake(operations().constant(weights), -most, most, _WEIGHT_LEVELS)
+        if saturates():
+            most *= np.float32(127 / 63)
+        return _fake(operations().constant(weights), -most, most, _WEIGHT_LEVELS)
 
     def of_values(self, tensor: Any, low: float, high: float) -> Any:
         key = (tensor, low, high)
@@ -230,7 +252,7 @@ class _Rounding:
     def _made(self, tensor: Any, low: float, high: float) -> Any:
         parts = _parts(tensor)
         if not parts:
-            return self._fake(tensor, np.float32(low), np.float32(high), _STEPS + 1)
+            return _fake(tensor, np.float32(low), np.float32(high), _STEPS + 1)
         # Before values are put together or repeated there are fewer of them, and the rest moves a byte each.
         node = tensor.get_node()
         rounded = [self.of_values(part, low, high) for part in parts]
@@ -243,9 +265,10 @@ class _Rounding:
             operations().interpolate(*rounded, where, axes=axes[0] if axes else None, **node.get_attributes()).output(0)
         )
 
-    def _fake(self, values: Any, low: Values | np.float32, high: Values | np.float32, levels: int) -> Any:
-        ends = (operations().constant(np.asarray(low, np.float32)), operations().constant(np.asarray(high, np.float32)))
-        return operations().fake_quantize(values, *ends, *ends, levels).output(0)
+
+def _fake(values: Any, low: Values | np.float32, high: Values | np.float32, levels: int) -> Any:
+    ends = (operations().constant(np.asarray(low, np.float32)), operations().constant(np.asarray(high, np.float32)))
+    return operations().fake_quantize(values, *ends, *ends, levels).output(0)
 
 
 @dataclass(slots=True)
