@@ -99,6 +99,8 @@ def test_names_that_are_no_text(folder: Path) -> None:
 def test_low_resolution_is_not_said_twice(folder: Path) -> None:
     with pytest.raises(UsageError, match="Leave --lr out"):
         scores(table(folder, "high_res\nset0/photo.png\n"), lr=folder / "set0")
+    with pytest.raises(UsageError, match="only films are scored"):
+        evaluate(EvalRequest(made=(folder / "film.mp4",), lr=table(folder, "high_res\nset0/photo.png\n")))
 
 
 def test_what_a_training_held_back_can_be_scored_on(

@@ -114,10 +114,12 @@ class Work:
         and would stay until cycles are looked for.
         """
         self.error = self.error or error
-        fault: BaseException | None = error
-        while fault is not None:
+        faults: list[BaseException] = [error]
+        for fault in faults:
             traceback.clear_frames(fault.__traceback__)
-            fault = fault.__cause__ or fault.__context__
+            cause = fault.__cause__ or fault.__context__
+            if cause is not None and cause not in faults:
+                faults.append(cause)
 
     def result(self) -> JobResult:
         keyed = self.keyframes.notes if self.keyframes else ()

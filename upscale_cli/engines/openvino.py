@@ -109,7 +109,6 @@ class _Compiled:
     def __init__(self, engine: OpenVINOEngine, tiles: Tiles, *, first: bool) -> None:
         self.name, self.precision, self.shape = engine.name, engine.precision, tiles.shape
         precision = floats(engine.graph) if engine.ranges else engine.precision
-        key = f"{tiles.shape} {tiles.dtype} {engine.ranges}{engine.ranges and saturates()}"
 
         def fresh() -> Any:
             model = _core().read_model(engine.graph.xml)
@@ -119,6 +118,7 @@ class _Compiled:
             return compiled(_whole_way(model, tiles), precision)
 
         with _ours(f"{self.name} for tiles of {tiles.shape[2]} x {tiles.shape[1]}"):
+            key = f"{tiles.shape} {tiles.dtype} {engine.ranges}{engine.ranges and saturates()}"
             self._network = kept(engine.graph.xml.parent, key, _core(), _settings(precision), fresh, first=first)
         self._requests: list[Any] = []  # made when it is their turn: each has the memory of a tile
         self._held: list[Tiles | None] = [None] * engine.in_flight  # what they read: nothing else may keep it

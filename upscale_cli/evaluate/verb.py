@@ -104,9 +104,7 @@ def _films(request: EvalRequest) -> list[Film]:
     """The films to score on, none where it is pictures; UsageError where there are neither, or both."""
     place = request.data or request.lr
     assert place is not None
-    if is_table(place):
-        return []
-    files = picture_files(place)
+    files = [place] if is_table(place) else picture_files(place)
     films = [path for path in files if is_video(path)]
     if not files:
         raise UsageError(f"{place} holds no picture to score on. Give --data a folder of HR images.")

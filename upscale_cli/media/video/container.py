@@ -123,7 +123,7 @@ def film(container: InputContainer, path: Path) -> VideoStream:
     return next((stream for stream in films if stream is best), films[0])
 
 
-def transparent(stream: Stream) -> list[str]:
+def alpha_tags(stream: Stream) -> list[str]:
     """The tags that promise transparency beside the frames, as VP8 and VP9 have it; decoders leave it there."""
     return [key for key, value in stream.metadata.items() if key.lower() == "alpha_mode" and value != "0"]
 
@@ -152,7 +152,7 @@ def _info(path: Path, container: InputContainer, stream: VideoStream, frame: Vid
         channels=3,
         alpha=False,
         animated=True,
-        notes=("transparency dropped: frames are written opaque",) if pixels.alpha or transparent(stream) else (),
+        notes=("transparency dropped: frames are written opaque",) if pixels.alpha or alpha_tags(stream) else (),
         stream=stream.index,
         time_base=stream.time_base or 1 / rate,
         rate=rate,

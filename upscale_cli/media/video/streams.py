@@ -11,7 +11,7 @@ from av.error import FFmpegError
 from av.packet import Packet
 from av.stream import AttachmentStream, Stream
 
-from upscale_cli.media.video.container import transparent
+from upscale_cli.media.video.container import alpha_tags
 
 if TYPE_CHECKING:
     from av.container.core import Chapter  # only its types have it
@@ -73,7 +73,7 @@ class Others:
             if stream.index == film:
                 self.film = add_film()
                 _describe(self.film, stream)
-                for tag in transparent(self.film):
+                for tag in alpha_tags(self.film):
                     del self.film.metadata[tag]
             else:
                 self._add(stream)
