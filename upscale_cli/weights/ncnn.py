@@ -39,7 +39,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:
         traced = trace(layers)
     except WeightsError as error:
         raise WeightsError(f"{param}: {error}") from error
-    return read_bin(weights, traced.shapes), traced.notes
+    return {**traced.constants, **read_bin(weights, traced.shapes)}, traced.notes
 
 
 def read_param(path: Path) -> tuple[Layer, ...]:
@@ -90,7 +90,7 @@ def _layer(line: str) -> Layer:
 def read_bin(path: Path, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
     """The tensors of a .bin, which are `shapes` in the order of execution: the network's own, or a graph's.
 
-    Weights of convolutions (four dimensions) come as stored, float16 or float32; biases and slopes are float32. Raises
+    Weights of convolutions (four dimensions) come as stored, float16 or float32; all else is float32. Raises
     WeightsError unless the file ends with the last tensor and every number is finite.
     """
     size = path.stat().st_size

@@ -65,8 +65,9 @@ def _known(head: bytes, path: Path) -> Format | None:
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return "pickle"
     by_magic: Format | None = next((known for magic, known in _READ if head.startswith(magic)), None)
-    if by_magic is None and head[:4] == bytes(4) and path.suffix == ".bin":
-        return "ncnn weights"  # float32 layers are tagged with zero, which is no magic number by itself
+    # Neither the tag of float32 layers, zero, nor numbers that no layer's tag precedes tell what they are.
+    if by_magic is None and path.suffix == ".bin" and (head[:4] == bytes(4) or path.with_suffix(".param").is_file()):
+        return "ncnn weights"
     return by_magic
 
 

@@ -5,12 +5,13 @@ hongyuanyu/SPAN and neosr (both Apache-2.0): conv_1, block_{1..6}.{c1_r,c2_r,c3_
 
 Every 3 x 3 convolution is trained as a chain 1 x 1, 3 x 3, 1 x 1 and a 1 x 1 beside it. Together they are one 3 x 3,
 which is made of them at each call, so that training and use see the same network. Published files also hold it, as
-eval_conv, made when their network was last validated and perhaps older than the rest: it is left out. The paper's
-parameters, 498 K at x4 and 426 K with 48 channels, are those after the merge; the rows count what is trained.
+eval_conv, made when their network was last validated and perhaps older than the rest: it is left out. What is made
+for use alone, as ncnn's models are, holds nothing but the 3 x 3: the variants called merged, with the paper's 498 K
+parameters at x4, 426 K with 48 channels. The other rows count what is trained.
 """
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
 import torch
@@ -63,11 +64,11 @@ class SPAB(nn.Module):
     The first one's after its SiLU: published networks compute that in place, and so pass it on.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, conv: Callable[[int, int], nn.Module]) -> None:
         super().__init__()
-        self.c1_r = Conv3XC(channels, channels)
-        self.c2_r = Conv3XC(channels, channels)
-        self.c3_r = Conv3XC(channels, channels)
+        self.c1_r = conv(channels, channels)
+        self.c2_r = conv(channels, channels)
+        self.c3_r = conv(channels, channels)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         first = F.silu(self.c1_r(features))
@@ -76,25 +77,34 @@ class SPAB(nn.Module):
 
 
 class SPAN(nn.Module):
-    """N x 3 x H x W -> N x 3 x sH x sW, [0, 1]. With `norm` the DIV2K mean is taken off, and 1 is 255 inside."""
+    """N x 3 x H x W -> N x 3 x sH x sW, [0, 1]. With `norm` the DIV2K mean is taken off, and 1 is 255 inside.
 
-    def __init__(self, *, scale: int, channels: int = 48, blocks: int = 6, norm: bool = True) -> None:
+    `merged` has its convolutions made of their chains already, and says itself what mean it takes off. Its tensors are
+    in the order in which ncnn's files hold them.
+    """
+
+    def __init__(
+        self, *, scale: int, channels: int = 48, blocks: int = 6, norm: bool = True, merged: bool = False
+    ) -> None:
         super().__init__()
+        conv = conv3x3 if merged else Conv3XC
         self.scale = scale
-        self.norm = norm
+        self.range = 255 if norm else 1
         if not norm:  # the mark that files of such networks carry
             self.register_buffer("no_norm", torch.zeros(1))
-        self.conv_1 = Conv3XC(3, channels)
+        mean = torch.tensor(DIV2K_MEAN if norm else (0.0, 0.0, 0.0)).view(3, 1, 1)
+        self.mean: Tensor
+        self.register_buffer("mean", mean, persistent=merged)
+        self.conv_1 = conv(3, channels)
         self.blocks = tuple(f"block_{n}" for n in range(1, blocks + 1))
         for name in self.blocks:
-            self.add_module(name, SPAB(channels))
+            self.add_module(name, SPAB(channels, conv))
+        self.conv_2 = conv(channels, channels)
         self.conv_cat = nn.Conv2d(4 * channels, channels, 1)
-        self.conv_2 = Conv3XC(channels, channels)
         self.upsampler = nn.Sequential(conv3x3(channels, 3 * scale**2))
 
     def forward(self, lr: Tensor) -> Tensor:
-        image = (lr - lr.new_tensor(DIV2K_MEAN).view(3, 1, 1)) * 255 if self.norm else lr
-        shallow = self.conv_1(narrowed(image, self))
+        shallow = self.conv_1(narrowed((lr - self.mean.to(lr.dtype)) * self.range, self))
         features, inner = early, _ = self.get_submodule(self.blocks[0])(shallow)
         for name in self.blocks[1:]:
             features, inner = self.get_submodule(name)(features)
@@ -121,18 +131,24 @@ VARIANTS = (
     _variant("span/x4", partial(SPAN, scale=4), 1_840_488),
     _variant("span/x2-52f", partial(SPAN, scale=2, channels=52), 2_140_252),
     _variant("span/x4-52f", partial(SPAN, scale=4, channels=52), 2_157_136),
+    _variant("span/x2-merged", partial(SPAN, scale=2, merged=True), 410_700),
+    _variant("span/x4-merged", partial(SPAN, scale=4, merged=True), 426_288),
+    _variant("span/x2-52f-merged", partial(SPAN, scale=2, channels=52, merged=True), 481_324),
+    _variant("span/x4-52f-merged", partial(SPAN, scale=4, channels=52, merged=True), 498_208),
     _variant("span/x8-tiny", partial(SPAN, scale=8, channels=8, blocks=1, norm=False), 26_040),
 )
 
 
 def recognise(shapes: Shapes) -> Variant | None:
-    """Any width, depth and scale. No tensor shows the range inside: that of the authors, where there is a mean."""
-    blocks, channels = count(shapes, "block_{}.c1_r.sk.weight", first=1), width(shapes, "conv_1.sk.weight")
+    """Any width, depth and scale. No tensor shows the range inside: that of the authors, where no mark says another."""
+    merged = "conv_1.weight" in shapes
+    kernel = "weight" if merged else "sk.weight"
+    blocks, channels = count(shapes, f"block_{{}}.c1_r.{kernel}", first=1), width(shapes, f"conv_1.{kernel}")
     scale, norm = math.isqrt(width(shapes, "upsampler.0.weight") // 3), "no_norm" not in shapes
     if not (blocks and channels) or scale not in SCALES:
         return None
-    module = partial(SPAN, scale=scale, channels=channels, blocks=blocks, norm=norm)
-    name = f"span/x{scale}-{channels}f-{blocks}b" + ("" if norm else "-plain")
+    module = partial(SPAN, scale=scale, channels=channels, blocks=blocks, norm=norm, merged=merged)
+    name = f"span/x{scale}-{channels}f-{blocks}b" + ("" if norm else "-plain") + ("-merged" if merged else "")
     return fitting(shapes, _variant(name, module, 0), VARIANTS)
 
 
