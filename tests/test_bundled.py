@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image, ImageDraw
 
 from upscale_cli import zoo
 from upscale_cli.engines import BACKENDS, open_engine
@@ -59,6 +60,20 @@ def test_a_photograph_comes_out_better_than_by_bicubic(entry: Entry, spices: np.
     gain = {2: 1.0, 3: 0.5, 4: 0.3}[entry.scale] * (0.8 if entry.model == "simplecnn" else 1)  # of three convolutions
     assert found["psnr_y"] > floor["psnr_y"] + gain
     assert found["ssim_y"] > floor["ssim_y"]
+
+
+@enlarging
+def test_text_dots_and_noise_stay_what_they_are(entry: Entry, spices: np.ndarray) -> None:
+    """Nothing of the kind was in the training."""
+    text = Image.new("RGB", (128, 96), "white")
+    for line in range(0, 96, 11):
+        ImageDraw.Draw(text).text((2, line), "Hamburgefonstiv 0123 @#&", fill="navy")
+    dots = Image.fromarray(spices[100:196, 200:328]).convert("1").convert("RGB")
+    noise = np.random.default_rng(0).integers(0, 256, (96, 128, 3), np.uint8)
+    upscaler = Upscaler([open_engine(entry.name, precision="fp32")])
+    for source in (np.asarray(text), np.asarray(dots), noise):
+        upscaler.enlarge_rgb8(source)
+        assert upscaler.effort.notes == ()
 
 
 @each

@@ -7,7 +7,7 @@ from nearest_engine import NearestEngine, nearest
 from PIL import Image
 
 from upscale_cli import stage
-from upscale_cli.engines.interface import unit_floats
+from upscale_cli.engines.interface import Floats, Tiles, unit_floats
 from upscale_cli.enlarge import Upscaler
 from upscale_cli.errors import InferenceError, OutOfMemoryError, UsageError
 from upscale_cli.media.frame import Frame
@@ -305,6 +305,28 @@ def test_what_is_black_may_stay_black() -> None:
     upscaler = Upscaler([NearestEngine(precision="bf16")], tile_px=40)
     np.testing.assert_array_equal(enlarged(upscaler, night).color, nearest(night, 2))
     assert upscaler.effort.retries == 0
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_tiles_that_come_out_as_another_picture_are_told(depth: type) -> None:
+    class Losing(NearestEngine):
+        """Makes grey of every tile that has a bright corner."""
+
+        def infer(self, tiles: Tiles) -> Floats:
+            enlarged = super().infer(tiles)
+            if bright_corner(unit_floats(tiles)):
+                enlarged[:, :128, :128] = 0.5
+            return enlarged
+
+    color = (noise(200, 200) // 8).astype(depth) * (257 if depth is np.uint16 else 1)
+    color[0, 0] = np.iinfo(depth).max
+    sound, losing = Upscaler([NearestEngine()], tile_px=100), Upscaler([Losing()], tile_px=100)
+    for upscaler, notes in (
+        (sound, ()),
+        (losing, ("1 of 9 tiles came out as another picture: look at it, and choose another --model",)),
+    ):
+        upscaler.enlarge(Frame(color, None), 400, 400)
+        assert upscaler.effort.notes == notes
 
 
 def test_a_wrong_scale_is_an_error() -> None:

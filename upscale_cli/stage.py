@@ -37,6 +37,8 @@ class Effort:
     """Times smaller tiles were begun with because the device had no memory."""
     redone: int = 0
     """Tiles that were redone in fp32."""
+    astray: int = 0
+    """Tiles whose enlargement is another picture."""
     tiles: int = 0
     reused: int = 0
     """Of the tiles, those that were as in an earlier frame, and not inferred."""
@@ -57,20 +59,31 @@ class Effort:
             found.append(
                 f"{self.redone} tile{'s' * (self.redone > 1)} redone in fp32: NaN or black in {self.precision}"
             )
+        if self.astray:
+            found.append(
+                f"{self.astray:,} of {self.tiles:,} tile{'s' * (self.tiles > 1)} came out as another picture: look at "
+                "it, and choose another --model"
+            )
         if self.reused:
             found.append(f"{self.reused:,} of {self.tiles:,} tiles as in an earlier frame: inferred once")
         return tuple(found)
 
     def with_tile(self, made: Made) -> "Effort":
         """One more of the frame at hand."""
-        reused, redone = self.reused + made.reused, self.redone + made.redone
-        return replace(self, tiles=self.tiles + 1, reused=reused, redone=redone)
+        return replace(
+            self,
+            tiles=self.tiles + 1,
+            reused=self.reused + made.reused,
+            redone=self.redone + made.redone,
+            astray=self.astray + made.astray,
+        )
 
     def __add__(self, later: "Effort") -> "Effort":
         return replace(
             later,
             restarts=self.restarts + later.restarts,
             redone=self.redone + later.redone,
+            astray=self.astray + later.astray,
             tiles=self.tiles + later.tiles,
             reused=self.reused + later.reused,
             remarks=tuple(dict.fromkeys(self.remarks + later.remarks)),
