@@ -90,7 +90,9 @@ def recognise(words: Sequence[str], wish: Wish) -> Layout:
 def split(items: Sequence[T], seed: int) -> tuple[list[T], list[T], list[T]]:
     """70 % to train on, 15 % to validate on, 15 % that neither sees; drawn by `seed`, in the order of the items."""
     if len(items) < 3:
-        raise UsageError(f"{len(items)} pictures cannot be split in three. Give --valid other pictures.")
+        raise UsageError(
+            f"{len(items)} picture{'s' * (len(items) > 1)} cannot be split in three. Give --valid other pictures."
+        )
     order = np.random.default_rng(seed).permutation(len(items))
     train = max(1, min(round(_SHARES[0] * len(items)), len(items) - 2))
     valid = max(1, round(_SHARES[1] * len(items)))

@@ -187,7 +187,10 @@ class _Loader:
 
     def _note_faults(self, faults: Sequence[str], purpose: str) -> None:
         if faults:
-            self.notes.append(f"cannot be used to {purpose} and left out: {len(faults)} pictures{fault_lines(faults)}")
+            self.notes.append(
+                f"cannot be used to {purpose} and left out: {len(faults)} "
+                f"picture{'s' * (len(faults) > 1)}{fault_lines(faults)}"
+            )
 
 
 def located(words: Sequence[str], cache: Path) -> list[str]:
