@@ -45,8 +45,10 @@ def test_a_row_tells_where_its_weights_come_from(entry: Entry) -> None:
     assert entry.license is not None
     assert entry.license.attribution
     assert entry.license.trained_on
-    assert entry.recipe is not None
-    assert read_recipe(ROOT / entry.recipe).variant == entry.variant
+    if entry.recipe is None:  # trained by others
+        assert entry.license.url
+    else:
+        assert read_recipe(ROOT / entry.recipe).variant == entry.variant
     measured = {each.dataset for each in entry.scores}
     assert measured >= ({"FiveK expert C, 6 pairs"} if entry in STYLES else {"Set5", "BSD100"})
 

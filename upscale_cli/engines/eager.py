@@ -20,7 +20,6 @@ class EagerEngine:
 
     backend = "torch"
     in_flight = 1
-    coarse = False  # networks keep their ends in fp32
 
     def __init__(self, model: Model, *, remark: str = "") -> None:
         self.model = model
@@ -32,6 +31,7 @@ class EagerEngine:
         self.tileable = model.variant.tileable
         self.device = str(model.device)
         self.precision = model.precision
+        self.coarse = model.variant.coarse and model.precision == "bf16"  # others keep the picture itself in fp32
         self.remark = remark
         self.tile_px = _CPU_TILE_PX if model.device.type == "cpu" else ACCELERATOR_TILE_PX
 

@@ -8,6 +8,10 @@ which is made of them at each call, so that training and use see the same networ
 eval_conv, made when their network was last validated and perhaps older than the rest: it is left out. What is made
 for use alone, as ncnn's models are, holds nothing but the 3 x 3: the variants called merged, with the paper's 498 K
 parameters at x4, 426 K with 48 channels. The other rows count what is trained.
+
+The published networks lose themselves in text, dots and noise: a block's output is a product, and what is larger than
+in any photograph grows from block to block, into the hundreds. The variants called bounded are the merged ones with the
+result of every convolution held within what it reaches where the network does well (`benchmarks/span_bounds.py`).
 """
 
 import math
@@ -24,6 +28,7 @@ from upscale_cli.zoo.variant import Architecture, Shapes, Variant
 
 SCALES = (1, 2, 3, 4, 8)
 GAIN = 2  # channels within the chain, in those outside
+WIDE = 1e4  # no bound, and a number in fp16
 
 
 class Conv3XC(nn.Module):
@@ -58,6 +63,20 @@ def _wide(conv: nn.Module) -> tuple[Tensor, Tensor]:
     return conv.weight.float(), conv.bias.float()
 
 
+class Bounded(nn.Conv2d):
+    """A 3 x 3 convolution whose result stays within bounds, a pair for every channel."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 3, padding=1)
+        self.low: Tensor
+        self.high: Tensor
+        self.register_buffer("low", torch.full((outputs, 1, 1), -WIDE))
+        self.register_buffer("high", torch.full((outputs, 1, 1), WIDE))
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input).maximum(self.low).minimum(self.high)
+
+
 class SPAB(nn.Module):
     """Three convolutions, the input added, times how far the result is from zero; and what the first one gave.
 
@@ -80,21 +99,28 @@ class SPAN(nn.Module):
     """N x 3 x H x W -> N x 3 x sH x sW, [0, 1]. With `norm` the DIV2K mean is taken off, and 1 is 255 inside.
 
     `merged` has its convolutions made of their chains already, and says itself what mean it takes off. Its tensors are
-    in the order in which ncnn's files hold them.
+    in the order in which ncnn's files hold them. `bounded` is merged too.
     """
 
     def __init__(
-        self, *, scale: int, channels: int = 48, blocks: int = 6, norm: bool = True, merged: bool = False
+        self,
+        *,
+        scale: int,
+        channels: int = 48,
+        blocks: int = 6,
+        norm: bool = True,
+        merged: bool = False,
+        bounded: bool = False,
     ) -> None:
         super().__init__()
-        conv = conv3x3 if merged else Conv3XC
+        conv = Bounded if bounded else conv3x3 if merged else Conv3XC
         self.scale = scale
         self.range = 255 if norm else 1
         if not norm:  # the mark that files of such networks carry
             self.register_buffer("no_norm", torch.zeros(1))
         mean = torch.tensor(DIV2K_MEAN if norm else (0.0, 0.0, 0.0)).view(3, 1, 1)
         self.mean: Tensor
-        self.register_buffer("mean", mean, persistent=merged)
+        self.register_buffer("mean", mean, persistent=merged or bounded)
         self.conv_1 = conv(3, channels)
         self.blocks = tuple(f"block_{n}" for n in range(1, blocks + 1))
         for name in self.blocks:
@@ -122,6 +148,7 @@ def _variant(name: str, module: partial[SPAN], parameters: int) -> Variant:
         margin=min(radius, 32),
         exact=radius <= 32,
         parameters=parameters,
+        coarse=True,
         task="restore" if scale == 1 else "upscale",
     )
 
@@ -133,6 +160,8 @@ VARIANTS = (
     _variant("span/x4-52f", partial(SPAN, scale=4, channels=52), 2_157_136),
     _variant("span/x2-merged", partial(SPAN, scale=2, merged=True), 410_700),
     _variant("span/x4-merged", partial(SPAN, scale=4, merged=True), 426_288),
+    _variant("span/x2-bounded", partial(SPAN, scale=2, bounded=True), 410_700),
+    _variant("span/x4-bounded", partial(SPAN, scale=4, bounded=True), 426_288),
     _variant("span/x2-52f-merged", partial(SPAN, scale=2, channels=52, merged=True), 481_324),
     _variant("span/x4-52f-merged", partial(SPAN, scale=4, channels=52, merged=True), 498_208),
     _variant("span/x8-tiny", partial(SPAN, scale=8, channels=8, blocks=1, norm=False), 26_040),
@@ -141,14 +170,15 @@ VARIANTS = (
 
 def recognise(shapes: Shapes) -> Variant | None:
     """Any width, depth and scale. No tensor shows the range inside: that of the authors, where no mark says another."""
-    merged = "conv_1.weight" in shapes
-    kernel = "weight" if merged else "sk.weight"
+    bounded = "conv_1.high" in shapes
+    merged = "conv_1.weight" in shapes and not bounded
+    kernel = "weight" if merged or bounded else "sk.weight"
     blocks, channels = count(shapes, f"block_{{}}.c1_r.{kernel}", first=1), width(shapes, f"conv_1.{kernel}")
     scale, norm = math.isqrt(width(shapes, "upsampler.0.weight") // 3), "no_norm" not in shapes
     if not (blocks and channels) or scale not in SCALES:
         return None
-    module = partial(SPAN, scale=scale, channels=channels, blocks=blocks, norm=norm, merged=merged)
-    name = f"span/x{scale}-{channels}f-{blocks}b" + ("" if norm else "-plain") + ("-merged" if merged else "")
+    module = partial(SPAN, scale=scale, channels=channels, blocks=blocks, norm=norm, merged=merged, bounded=bounded)
+    name = f"span/x{scale}-{channels}f-{blocks}b" + "-plain" * (not norm) + "-merged" * merged + "-bounded" * bounded
     return fitting(shapes, _variant(name, module, 0), VARIANTS)
 
 

@@ -40,6 +40,9 @@ class Variant:
     """False where the network looks at the whole picture (instance normalisation): it is never cut into tiles."""
     multiple_of: int = 1
     """Height and width given to the module must be multiples of this."""
+    coarse: bool = False
+    """True where the picture itself goes through the narrow layers, and none lies underneath what they draw: in bf16 it
+    has few more than 8 bits."""
     dtypes: tuple[Precision, ...] = FLOATS
     """Precisions the network is sound in, best first for nothing; fp32 always."""
 
