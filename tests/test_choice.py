@@ -50,47 +50,49 @@ def test_a_picture_gets_the_best_and_a_film_what_is_in_proportion() -> None:
     small = picture("small.png", 640, 480)
     film = clip(Path("film.mp4"), pan(12, (240, 160)), times=[index * 512 for index in range(12)])
     items, reason = planned(small, film)
-    assert [stage.name for stage in items["small.png"].stages] == ["improved-x2"]
-    assert [stage.name for stage in items["film.mp4"].stages] == ["improved-x2"]
-    assert reason.startswith("--model auto: improved for 1 picture, the best that is here; about 3 s on cpu, a guess")
-    assert "improved for 1 video, the best that is here" in reason
-    measured("improved-x2", 1e-4)
+    assert [stage.name for stage in items["small.png"].stages] == ["span-x2"]
+    assert [stage.name for stage in items["film.mp4"].stages] == ["span-x2"]
+    assert reason.startswith("--model auto: span for 1 picture, the best that is here; about 2 s on cpu, a guess")
+    assert "span for 1 video, the best that is here" in reason
+    for slow in ("span-x2", "improved-x2", "edsr-x2"):
+        measured(slow, 1e-4)
     items, reason = planned(small, film)
-    assert [stage.name for stage in items["small.png"].stages] == ["improved-x2"]
+    assert [stage.name for stage in items["small.png"].stages] == ["span-x2"]
     assert [stage.name for stage in items["film.mp4"].stages] == ["lightweight-x2"]
-    assert "improved would take 46 s, more than 20 times a film's length" in reason
+    assert "span would take 46 s, more than 20 times a film's length" in reason
 
 
 def test_what_the_bench_found_decides() -> None:
     large = picture("large.png", 4000, 3000)
-    assert planned(large)[0]["large.png"].stages[0].name == "improved-x2"
-    measured("improved-x2", 2e-5)
-    measured("improved-x2", 1e-9, "int8")  # not what runs unless asked for
-    measured("edsr-x2", 3e-5)
+    assert planned(large)[0]["large.png"].stages[0].name == "span-x2"
+    measured("span-x2", 2e-5)
+    measured("span-x2", 1e-9, "int8")  # not what runs unless asked for
+    for slower in ("edsr-x2", "improved-x2"):
+        measured(slower, 3e-5)
     items, reason = planned(large)
     assert items["large.png"].stages[0].name == "lightweight-x2"
     assert reason == (
-        "--model auto: lightweight for 1 picture, improved would take 4 min, more than 120 s a picture; "
+        "--model auto: lightweight for 1 picture, span would take 4 min, more than 120 s a picture; "
         "about 8 s on cpu, a guess without `upscale bench`."
     )
     measured("lightweight-x2", 4e-5)
-    measured("improved-x2", 1e-6)
+    measured("span-x2", 1e-6)
     items, reason = planned(large)
-    assert items["large.png"].stages[0].name == "improved-x2"
+    assert items["large.png"].stages[0].name == "span-x2"
     assert reason.endswith("about 12 s on cpu, by `upscale bench`.")
 
 
 def test_where_all_take_too_long_the_fastest_is_taken() -> None:
     large = picture("large.png", 4000, 3000)
-    for model, seconds in (("improved-x2", 3e-4), ("edsr-x2", 1e-4), ("lightweight-x2", 2e-4)):
+    for model, seconds in (("span-x2", 3e-4), ("improved-x2", 3e-4), ("edsr-x2", 1e-4), ("lightweight-x2", 2e-4)):
         measured(model, seconds)
     assert planned(large)[0]["large.png"].stages[0].name == "edsr-x2"
 
 
 def test_no_model_is_chosen_that_is_not_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    absent = {entry.name for entry in load_manifest().entries if entry.model == "improved"}
+    absent = {entry.name for entry in load_manifest().entries if entry.model == "span"}
     monkeypatch.setattr(choice, "local", lambda entry: None if entry.name in absent else local(entry))
-    assert planned(picture("a.png", 64, 48))[0]["a.png"].stages[0].name == "edsr-x2"
+    assert planned(picture("a.png", 64, 48))[0]["a.png"].stages[0].name == "improved-x2"
     monkeypatch.setattr(choice, "local", lambda _: None)
     with pytest.raises(UsageError, match="Name one with --model"):
         planned(Path("a.png"))
@@ -107,6 +109,6 @@ def test_dry_run_shows_the_choice_and_the_reason() -> None:
     picture("a.png", 64, 48)
     result = upscale("a.png", "--dry-run", "--json", model="auto")
     found = json.loads(result.stdout)
-    assert found["plan"][0]["networks"] == ["improved-x2"]
-    assert found["warnings"][0].startswith("--model auto: improved for 1 picture")
-    assert "--model auto: improved" in upscale("a.png", model="auto").stderr
+    assert found["plan"][0]["networks"] == ["span-x2"]
+    assert found["warnings"][0].startswith("--model auto: span for 1 picture")
+    assert "--model auto: span" in upscale("a.png", model="auto").stderr
