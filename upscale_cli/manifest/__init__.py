@@ -53,7 +53,7 @@ __all__ = [
 
 FILE_NAME = "weights_manifest.json"
 USUAL_SCALE = 4
-DEFAULT_MODEL = "improved"  # of what ships, the best of the pictures and far from the slowest
+DEFAULT_MODEL = "improved"  # tried on every kind of picture and film; span is better and faster, and new
 LIGHT_MODEL = "lightweight"  # and the fastest, which others are asked beside on keyframes of films
 
 

@@ -133,7 +133,6 @@ class _Walk:
         self.kinds = Counter(layer.kind for layer in layers if layer.kind not in ("Input", "Split"))
         self._layers = layers
         self._keys: dict[str, str] = {}  # a layer's blob -> the published key of its tensors
-        self._sides: dict[str, int] = {}  # that key -> of a convolution's kernel
         self._left: dict[tuple[str, ...], Layer] = {}  # by kind and inputs
         same: dict[str, str] = {}  # Split only gives a blob more names
         sources: list[str] = []
@@ -189,7 +188,6 @@ class _Walk:
             output = relu.outputs[0]
         self.expect(Layer(layer.kind, layer.inputs, layer.outputs, said), wanted)
         self._keys[layer.outputs[0]] = key
-        self._sides[key] = side
         return output
 
     def prelu(self, key: str, blob: str) -> str:
@@ -288,10 +286,11 @@ class _Walk:
             if layer.kind == "PReLU":
                 found[f"{key}.weight"] = torch.Size([outputs])
                 continue
-            weights, side = layer.options.get(6, 0.0), self._sides[key]
+            weights, side = layer.options.get(6, 0.0), layer.options[1]  # as `conv` has seen
             assert isinstance(weights, float)
+            assert isinstance(side, float)
             inputs = self._size(weights / (outputs * side**2), layer)
-            found[f"{key}.weight"] = torch.Size([outputs, inputs, side, side])
+            found[f"{key}.weight"] = torch.Size([outputs, inputs, int(side), int(side)])
             found[f"{key}.bias"] = torch.Size([outputs])
         return found
 

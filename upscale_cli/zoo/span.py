@@ -17,6 +17,7 @@ result of every convolution held within what it reaches where the network does w
 import math
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +27,7 @@ from upscale_cli.zoo.blocks import DIV2K_MEAN, conv3x3, narrowed, widened
 from upscale_cli.zoo.layout import count, fitting, width
 from upscale_cli.zoo.variant import Architecture, Shapes, Variant
 
+Form = Literal["trained", "merged", "bounded"]
 SCALES = (1, 2, 3, 4, 8)
 GAIN = 2  # channels within the chain, in those outside
 WIDE = 1e4  # no bound, and a number in fp16
@@ -77,6 +79,13 @@ class Bounded(nn.Conv2d):
         return super().forward(input).maximum(self.low).minimum(self.high)
 
 
+CONVOLUTIONS: dict[Form, Callable[[int, int], nn.Module]] = {
+    "trained": Conv3XC,
+    "merged": conv3x3,
+    "bounded": Bounded,
+}
+
+
 class SPAB(nn.Module):
     """Three convolutions, the input added, times how far the result is from zero; and what the first one gave.
 
@@ -98,29 +107,22 @@ class SPAB(nn.Module):
 class SPAN(nn.Module):
     """N x 3 x H x W -> N x 3 x sH x sW, [0, 1]. With `norm` the DIV2K mean is taken off, and 1 is 255 inside.
 
-    `merged` has its convolutions made of their chains already, and says itself what mean it takes off. Its tensors are
-    in the order in which ncnn's files hold them. `bounded` is merged too.
+    Merged, or bounded, which is merged too, it says itself what mean it takes off, and its tensors are in the order in
+    which ncnn's files hold them.
     """
 
     def __init__(
-        self,
-        *,
-        scale: int,
-        channels: int = 48,
-        blocks: int = 6,
-        norm: bool = True,
-        merged: bool = False,
-        bounded: bool = False,
+        self, *, scale: int, channels: int = 48, blocks: int = 6, norm: bool = True, form: Form = "trained"
     ) -> None:
         super().__init__()
-        conv = Bounded if bounded else conv3x3 if merged else Conv3XC
+        conv = CONVOLUTIONS[form]
         self.scale = scale
         self.range = 255 if norm else 1
         if not norm:  # the mark that files of such networks carry
             self.register_buffer("no_norm", torch.zeros(1))
         mean = torch.tensor(DIV2K_MEAN if norm else (0.0, 0.0, 0.0)).view(3, 1, 1)
         self.mean: Tensor
-        self.register_buffer("mean", mean, persistent=merged or bounded)
+        self.register_buffer("mean", mean, persistent=form != "trained")
         self.conv_1 = conv(3, channels)
         self.blocks = tuple(f"block_{n}" for n in range(1, blocks + 1))
         for name in self.blocks:
@@ -158,27 +160,26 @@ VARIANTS = (
     _variant("span/x4", partial(SPAN, scale=4), 1_840_488),
     _variant("span/x2-52f", partial(SPAN, scale=2, channels=52), 2_140_252),
     _variant("span/x4-52f", partial(SPAN, scale=4, channels=52), 2_157_136),
-    _variant("span/x2-merged", partial(SPAN, scale=2, merged=True), 410_700),
-    _variant("span/x4-merged", partial(SPAN, scale=4, merged=True), 426_288),
-    _variant("span/x2-bounded", partial(SPAN, scale=2, bounded=True), 410_700),
-    _variant("span/x4-bounded", partial(SPAN, scale=4, bounded=True), 426_288),
-    _variant("span/x2-52f-merged", partial(SPAN, scale=2, channels=52, merged=True), 481_324),
-    _variant("span/x4-52f-merged", partial(SPAN, scale=4, channels=52, merged=True), 498_208),
+    _variant("span/x2-merged", partial(SPAN, scale=2, form="merged"), 410_700),
+    _variant("span/x4-merged", partial(SPAN, scale=4, form="merged"), 426_288),
+    _variant("span/x2-bounded", partial(SPAN, scale=2, form="bounded"), 410_700),
+    _variant("span/x4-bounded", partial(SPAN, scale=4, form="bounded"), 426_288),
+    _variant("span/x2-52f-merged", partial(SPAN, scale=2, channels=52, form="merged"), 481_324),
+    _variant("span/x4-52f-merged", partial(SPAN, scale=4, channels=52, form="merged"), 498_208),
     _variant("span/x8-tiny", partial(SPAN, scale=8, channels=8, blocks=1, norm=False), 26_040),
 )
 
 
 def recognise(shapes: Shapes) -> Variant | None:
     """Any width, depth and scale. No tensor shows the range inside: that of the authors, where no mark says another."""
-    bounded = "conv_1.high" in shapes
-    merged = "conv_1.weight" in shapes and not bounded
-    kernel = "weight" if merged or bounded else "sk.weight"
+    form: Form = "bounded" if "conv_1.high" in shapes else "merged" if "conv_1.weight" in shapes else "trained"
+    kernel = "sk.weight" if form == "trained" else "weight"
     blocks, channels = count(shapes, f"block_{{}}.c1_r.{kernel}", first=1), width(shapes, f"conv_1.{kernel}")
     scale, norm = math.isqrt(width(shapes, "upsampler.0.weight") // 3), "no_norm" not in shapes
     if not (blocks and channels) or scale not in SCALES:
         return None
-    module = partial(SPAN, scale=scale, channels=channels, blocks=blocks, norm=norm, merged=merged, bounded=bounded)
-    name = f"span/x{scale}-{channels}f-{blocks}b" + "-plain" * (not norm) + "-merged" * merged + "-bounded" * bounded
+    module = partial(SPAN, scale=scale, channels=channels, blocks=blocks, norm=norm, form=form)
+    name = f"span/x{scale}-{channels}f-{blocks}b" + "-plain" * (not norm) + f"-{form}" * (form != "trained")
     return fitting(shapes, _variant(name, module, 0), VARIANTS)
 
 
