@@ -101,7 +101,8 @@ class SPAB(nn.Module):
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         first = F.silu(self.c1_r(features))
         last = self.c3_r(F.silu(self.c2_r(first)))
-        return (last + features) * (torch.sigmoid(last) - 0.5), first
+        # The sigmoid less one half, which in bf16 would cancel.
+        return (last + features) * torch.tanh(last / 2) / 2, first
 
 
 class SPAN(nn.Module):
