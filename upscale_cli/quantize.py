@@ -123,8 +123,8 @@ class _Trials:
     def ranges(self, chosen: dict[Group, tuple[float, float]]) -> Ranges:
         layers = list(self.layers)
         for group, (low, high) in chosen.items():
-            for place in group.members:
-                layers[place] = replace(layers[place], low=low, high=high)
+            for place, scales in zip(group.members, group.scales, strict=True):
+                layers[place] = replace(layers[place], low=low, high=high, scales=scales)
         return Ranges(identity=self.identity, layers=tuple(layers), loss_db=math.nan, pictures=len(self.pairs))
 
     def error(self, chosen: dict[Group, tuple[float, float]]) -> float:

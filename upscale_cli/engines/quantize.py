@@ -1,16 +1,18 @@
 """A graph whose convolutions run in 8-bit integers, and the file of ranges that this takes.
 
 Owns where a graph is rounded, what values were seen there, and where ranges are kept. Weights are rounded a channel,
-what enters a convolution as a whole; all else stays as it is, the ways past convolutions too, so the picture that
-shines through is never rounded. Measures no picture: which convolutions bear it, `upscale_cli.quantize` finds out.
+what enters a convolution as a whole, its channels made alike before; all else stays as it is, the ways past
+convolutions too, so the picture that shines through is never rounded. Measures no picture: which convolutions bear it,
+`upscale_cli.quantize` finds out.
 """
 
 import functools
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +27,14 @@ from upscale_cli.weights import source
 
 Pixels = npt.NDArray[np.uint8]
 Values = npt.NDArray[np.float32]
+_Places = npt.NDArray[np.intp]
 
 _STEPS = 255  # of 8 bits
 _WEIGHT_LEVELS = 255  # -127 to 127, so that zero is one of them and both signs are alike
 _NARROWEST = 16  # input channels: with fewer, as where the picture enters, integers are no faster
 _SAMPLES = 1 << 12  # values of each tensor of each picture that are looked at for outliers
 _CLIPS = np.linspace(0.3, 1, 8)
+_LEAST = 1e-3  # of the largest channel: the least that one is taken to reach
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,10 @@ class Layer:
     """Of its weights."""
     low: float | None = None
     high: float | None = None
+    scales: tuple[float, ...] = ()
+    """What each channel of its input is divided by before it is rounded, and the weights that meet it multiplied by;
+    nothing where channels are rounded as they are.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +66,7 @@ class Ranges:
 
     def write(self, path: Path) -> None:
         """As JSON. OutputError if that cannot be."""
-        layers = ",\n".join(f"    {json.dumps(asdict(layer))}" for layer in self.layers)
+        layers = ",\n".join(f"    {json.dumps(_said(layer))}" for layer in self.layers)
         facts = f'"identity": {json.dumps(self.identity)}, "loss_db": {self.loss_db}, "pictures": {self.pictures}'
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -73,12 +81,21 @@ class Ranges:
         """WeightsError for a file that holds none."""
         try:
             known = json.loads(path.read_text(encoding="utf-8"))
-            layers = tuple(Layer(**{**layer, "shape": tuple(layer["shape"])}) for layer in known.pop("layers"))
+            layers = tuple(_layer(**layer) for layer in known.pop("layers"))
             return cls(**known, layers=layers)
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise WeightsError(
                 f"{path} holds no int8 ranges ({error}). Make them anew with `upscale models quantize`."
             ) from error
+
+
+def _said(layer: Layer) -> dict[str, object]:
+    known = asdict(layer)
+    return known if layer.scales else {key: value for key, value in known.items() if key != "scales"}
+
+
+def _layer(shape: Sequence[int], scales: Sequence[float] = (), **known: Any) -> Layer:
+    return Layer(shape=tuple(shape), scales=tuple(scales), **known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +104,8 @@ class Group:
 
     members: tuple[int, ...]
     """Positions among all convolutions."""
+    scales: tuple[tuple[float, ...], ...]
+    """Of each member; see `Layer`. The ranges are those of what they divide."""
     whole: tuple[float, float]
     """The range that was seen."""
     clipped: tuple[float, float]
@@ -159,7 +178,10 @@ def quantized(model: Any, ranges: Ranges) -> Any:
         if layer.low is not None and layer.high is not None:
             weights = _weights(node)
             assert weights is not None
-            node.input(0).replace_source_output(rounding.of_values(node.input_value(0), *grid(layer.low, layer.high)))
+            if layer.scales:
+                weights = weights * np.asarray(layer.scales, np.float32).reshape(1, -1, 1, 1)
+            values = rounding.of_values(node.input_value(0), *grid(layer.low, layer.high), layer.scales)
+            node.input(0).replace_source_output(values)
             node.input(1).replace_source_output(rounding.of_weights(weights))
     return model
 
@@ -189,20 +211,11 @@ def observe(model: Any, pictures: Sequence[Pixels]) -> tuple[Group, ...]:
     watched = [tensor for group in groups for tensor in group.tensors]
     extended = library().Model([operations().result(tensor) for tensor in watched], model.get_parameters())
     run = library().Core().compile_model(extended, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    seen: dict[Any, list[Values]] = {tensor: [] for tensor in watched}
+    seen = {tensor: _Seen([], []) for tensor in watched}
     for picture in pictures:
         for tensor, values in zip(watched, run(planes(picture)).values(), strict=True):
-            flat = values.ravel()
-            few = flat[:: flat.size // _SAMPLES | 1]  # odd, or only some columns are seen
-            seen[tensor].append(np.concatenate((few, [flat.min(), flat.max()]), dtype=np.float32))
-    return tuple(
-        _group(
-            group,
-            [nodes[place] for place in group.members],
-            np.concatenate([v for t in group.tensors for v in seen[t]]),
-        )
-        for group in groups
-    )
+            seen[tensor].note(values.reshape(values.shape[1], -1))
+    return tuple(_group(group, nodes, [seen[tensor] for tensor in group.tensors]) for group in groups)
 
 
 def planes(picture: Pixels) -> Values:
@@ -233,7 +246,7 @@ class _Rounding:
     """FakeQuantize in front of convolutions: each tensor is rounded once, however many read it."""
 
     def __init__(self) -> None:
-        self._done: dict[tuple[Any, float, float], Any] = {}
+        self._done: dict[tuple[Any, float, float, tuple[float, ...]], Any] = {}
 
     def of_weights(self, weights: Values) -> Any:
         """-127 to 127, or -63 to 63, times a step of each output channel."""
@@ -243,19 +256,25 @@ class _Rounding:
             most *= np.float32(127 / 63)
         return _fake(operations().constant(weights), -most, most, _WEIGHT_LEVELS)
 
-    def of_values(self, tensor: Any, low: float, high: float) -> Any:
-        key = (tensor, low, high)
+    def of_values(self, tensor: Any, low: float, high: float, scales: tuple[float, ...]) -> Any:
+        """`scales` has one number for each channel of `tensor`, or none."""
+        key = (tensor, low, high, scales)
         if key not in self._done:
-            self._done[key] = self._made(tensor, low, high)
+            self._done[key] = self._made(*key)
         return self._done[key]
 
-    def _made(self, tensor: Any, low: float, high: float) -> Any:
+    def _made(self, tensor: Any, low: float, high: float, scales: tuple[float, ...]) -> Any:
         parts = _parts(tensor)
         if not parts:
+            if scales:
+                inverse = operations().constant(1 / np.asarray(scales, np.float32).reshape(1, -1, 1, 1))
+                tensor = operations().multiply(tensor, inverse).output(0)
             return _fake(tensor, np.float32(low), np.float32(high), _STEPS + 1)
         # Before values are put together or repeated there are fewer of them, and the rest moves a byte each.
         node = tensor.get_node()
-        rounded = [self.of_values(part, low, high) for part in parts]
+        rest = iter(scales)
+        own = [tuple(islice(rest, _channels(part))) for part in parts] if scales else [()] * len(parts)
+        rounded = [self.of_values(part, low, high, part_scales) for part, part_scales in zip(parts, own, strict=True)]
         if node.get_type_name() == "Concat":
             return operations().concat(rounded, **node.get_attributes()).output(0)
         if node.get_type_name() == "DepthToSpace":
@@ -292,16 +311,74 @@ def _groups(nodes: Sequence[Any]) -> list[_Readers]:
     return groups
 
 
-def _group(readers: _Readers, nodes: Sequence[Any], values: Values) -> Group:
-    low, high = _rounded(min(values.min(), 0)), _rounded(max(values.max(), 1e-6))
-    ends = [(_rounded(low * below), _rounded(high * above)) for above in _CLIPS for below in (_CLIPS if low else (1,))]
-    best = min(ends, key=lambda ends: _rounding_error(values, *ends))
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """Of one tensor: some values of each picture, channels x N, and the ends of every channel, channels x 2."""
+
+    few: list[Values]
+    ends: list[Values]
+
+    def note(self, values: Values) -> None:
+        step = values.size // _SAMPLES | 1  # odd, or only some columns are seen
+        self.few.append(values[:, ::step].copy())
+        self.ends.append(np.stack((values.min(1), values.max(1)), 1))
+
+    def reached(self) -> Values:
+        """The largest number of either sign, a channel."""
+        return np.abs(self.ends).max((0, 2))
+
+
+def _group(readers: _Readers, nodes: Sequence[Any], seen: Sequence[_Seen]) -> Group:
+    first = dict(zip(readers.tensors, accumulate(map(_channels, readers.tensors), initial=0), strict=False))
+    places = [_places(nodes[member].input_value(0), first) for member in readers.members]
+    scales = _alike(np.concatenate([each.reached() for each in seen]), [nodes[m] for m in readers.members], places)
+    parts = np.split(scales[:, None], list(first.values())[1:])
+    ends = np.concatenate([np.concatenate(each.ends, 1) / part for each, part in zip(seen, parts, strict=True)])
+    values = np.concatenate([(few / part).ravel() for each, part in zip(seen, parts, strict=True) for few in each.few])
+    low, high = _rounded(min(ends.min(), 0)), _rounded(max(ends.max(), 1e-6))
+    values = np.append(values, (low, high)).astype(np.float32)
+    tried = [(_rounded(low * below), _rounded(high * above)) for above in _CLIPS for below in (_CLIPS if low else (1,))]
+    best = min(tried, key=lambda ends: _rounding_error(values, *ends))
+    own = tuple(() if (scales == 1).all() else tuple(scales[place].tolist()) for place in places)
     multiplications = 0
-    for node in nodes:
+    for node in (nodes[place] for place in readers.members):
         channels, *size = list(node.get_output_shape(0))[1:]
         # Kernels compute sixteen output channels at a time.
         multiplications += math.prod(node.input_value(1).get_shape()[1:]) * max(channels, 16) * math.prod(size)
-    return Group(readers.members, (low, high), best, multiplications)
+    return Group(readers.members, own, (low, high), best, multiplications)
+
+
+def _places(tensor: Any, first: Mapping[Any, int]) -> _Places:
+    """Which channel each of `tensor` is, counted through all sources; -1 where a pixel shuffle makes one of several."""
+    parts = _parts(tensor)
+    if not parts:
+        return first[tensor] + np.arange(_channels(tensor))
+    if tensor.get_node().get_type_name() == "DepthToSpace":
+        return np.full(_channels(tensor), -1)
+    return np.concatenate([_places(part, first) for part in parts])
+
+
+def _alike(reached: Values, nodes: Sequence[Any], places: Sequence[_Places]) -> npt.NDArray[np.float64]:
+    """Scales that leave every channel and the weights it meets the same way to go, each half of what they differ.
+
+    Else the channel that reaches farthest says how finely all are rounded. Xiao et al., SmoothQuant, arXiv:2211.10438,
+    with a strength of one half. All 1 where a pixel shuffle is on the way.
+    """
+    if any((place < 0).any() for place in places):
+        return np.ones(len(reached))
+    met = np.zeros_like(reached)
+    for node, place in zip(nodes, places, strict=True):
+        weights = _weights(node)
+        assert weights is not None
+        np.maximum.at(met, place, np.abs(weights).max((0, 2, 3)))
+    reached, met = (np.maximum(each, _LEAST * max(each.max(), 1e-6)) for each in (reached, met))
+    scales = np.sqrt(reached / met)
+    scales /= np.exp(np.log(scales).mean())
+    return np.array([float(f"{scale:.3g}") for scale in scales])
+
+
+def _channels(tensor: Any) -> int:
+    return tensor.get_partial_shape()[1].get_length()
 
 
 def _rounded(value: float) -> float:
