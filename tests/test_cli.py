@@ -87,11 +87,11 @@ def test_a_folder_into_a_folder(folder: Path) -> None:
     assert "in/a.png: done" in upscale("in", "-o", "out", *BICUBIC, "-v").stdout
 
 
-def test_defaults_are_improved_twice_beside_the_picture(folder: Path, engines: list[dict[str, Any]]) -> None:
+def test_defaults_are_span_twice_beside_the_picture(folder: Path, engines: list[dict[str, Any]]) -> None:
     assert upscale("in/a.png").exit_code == 0
     assert names(folder) == ["a.png", "a_x2.png", "b.jpg"]
     assert engines == [
-        {"model": "improved-x2", "device": "auto", "precision": "auto", "backend": "auto", "offline": False}
+        {"model": "span-x2", "device": "auto", "precision": "auto", "backend": "auto", "offline": False}
     ]
 
 

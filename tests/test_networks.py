@@ -65,7 +65,7 @@ def test_a_model_that_does_not_enlarge_says_so() -> None:
 @pytest.mark.parametrize(
     ("options", "meant", "file_name"),
     [
-        ({}, "improved", "improved"),
+        ({}, "span", "span"),
         ({"model": "edsr", "tta": True}, "edsr (tta)", "edsr-tta"),
         ({"ensemble": "edsr, lightweight-x2"}, "edsr,lightweight-x2", "edsr+lightweight-x2"),
         ({"ensemble": "a,b,c", "tta": True}, "a,b,c (tta)", "a+b+c-tta"),

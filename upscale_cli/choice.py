@@ -145,7 +145,7 @@ class Chooser:
 def _for_keyframes(model: Combination, others: Sequence[Network]) -> tuple[Network, ...]:
     """The networks of --keyframe-model; UsageError where they add nothing to the others."""
     if AUTO in model.models:
-        raise UsageError("--keyframe-model takes the name of a model, such as improved; auto is for --model.")
+        raise UsageError("--keyframe-model takes the name of a model, such as span; auto is for --model.")
     found = find_networks(model)
     formulas = {entry.name for entry in load_manifest().entries if entry.status == "formula"}
     if formulas.intersection(name for network in found for name in network.combination.models):

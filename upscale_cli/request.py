@@ -162,7 +162,7 @@ class RunRequest:
             raise UsageError("--frames makes pictures of a film, not another film. Leave out one of the two.")
         video = self.picture.video
         if self.network.keyframe_model is None and video.keyframe_every is not None:
-            raise UsageError("--keyframe-every is for --keyframe-model. Name the model, such as improved.")
+            raise UsageError("--keyframe-every is for --keyframe-model. Name the model, such as span.")
         if self.network.keyframe_model is not None and video.keyframe_every is None:
             raise UsageError("--keyframe-model needs to be told how often. Use --keyframe-every, such as 12.")
         if self.network.keyframe_model is not None and self.network.model is None:
