@@ -90,9 +90,7 @@ def test_a_folder_into_a_folder(folder: Path) -> None:
 def test_defaults_are_span_twice_beside_the_picture(folder: Path, engines: list[dict[str, Any]]) -> None:
     assert upscale("in/a.png").exit_code == 0
     assert names(folder) == ["a.png", "a_x2.png", "b.jpg"]
-    assert engines == [
-        {"model": "span-x2", "device": "auto", "precision": "auto", "backend": "auto", "offline": False}
-    ]
+    assert engines == [{"model": "span-x2", "device": "auto", "precision": "auto", "backend": "auto", "offline": False}]
 
 
 def test_every_option_reaches_its_place(folder: Path, engines: list[dict[str, Any]]) -> None:

@@ -53,7 +53,7 @@ __all__ = [
 
 FILE_NAME = "weights_manifest.json"
 USUAL_SCALE = 4
-DEFAULT_MODEL = "span"  # best of what ships, on photographs, drawings, text and films alike, and faster than all near it
+DEFAULT_MODEL = "span"  # best of what ships on photographs, drawings and films, and faster than all near it
 LIGHT_MODEL = "lightweight"  # and the fastest, which others are asked beside on keyframes of films
 
 
