@@ -77,6 +77,20 @@ def test_many_sums_stay_wide_in_bf16(tmp_path: Path, spices: np.ndarray, monkeyp
     assert decibels(marked[1], exact) > decibels(plain[1], exact)
 
 
+def test_of_many_sums_those_stay_wide_that_nothing_scales(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two blocks and what all are added to; the three sums within each are scaled by 0.2."""
+    monkeypatch.setenv("UPSCALE_CACHE", str(tmp_path / "cache"))
+    weights = tmp_path / "dense.safetensors"
+    formats.save(weights, zoo.find("rrdb/x4-tiny").build().state_dict(), {"variant": "rrdb/x4-tiny"})
+    marks = []
+    for many in (9, 10):  # it has 9
+        monkeypatch.setattr(graph, "MANY_SUMS", many)
+        shutil.rmtree(tmp_path / "cache", ignore_errors=True)
+        xml = graph.open_graph(Combination((str(weights),))).xml
+        marks.append(xml.read_text("utf-8").count('name="precise"'))
+    assert marks[0] == marks[1] + 3
+
+
 @in_bf16
 @pytest.mark.parametrize("name", ["span-x2", "span-x4"])
 def test_a_picture_that_passes_convolutions_does_so_in_fp32_at_both_ends(name: str, spices: np.ndarray) -> None:
