@@ -8,10 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from upscale_cli import zoo
 from upscale_cli.errors import UsageError
 from upscale_cli.metrics import fidelity
 from upscale_cli.train import losses
 from upscale_cli.train.losses import Game, Perceptual, discriminator_loss, generator_loss, ms_ssim, ssim
+from upscale_cli.train.teachers import load_teachers
 from upscale_cli.train.terms import PIXEL, TERMS, parse_terms
 from upscale_cli.zoo.encoders.vgg import VGG, layer_names
 
@@ -205,3 +207,20 @@ def test_bf16_around_a_loss_does_not_reach_its_windows(pair: tuple[Tensor, Tenso
     with torch.autocast("cpu", dtype=torch.bfloat16):
         inside = float(losses.SSIM()(*pair))
     assert inside == float(losses.SSIM()(*pair))
+
+
+def test_bf16_around_a_loss_does_not_reach_the_teacher(pair: tuple[Tensor, Tensor]) -> None:
+    """Its pictures would be rounded to 1 of 256, and its pupil would learn that."""
+    teachers = load_teachers("edsr-x2", 2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = teachers(pair[0])
+    assert torch.equal(inside, teachers(pair[0]))
+
+
+@pytest.mark.parametrize("variant", ["edsr/x2", "rrdb/x4-tiny", "srresnet/x4", "span/x4-merged"])
+def test_bf16_around_a_network_does_not_reach_what_draws_the_picture(variant: str, pair: tuple[Tensor, Tensor]) -> None:
+    """An L1 loss pulls a rounded picture to a limit between two numbers, not to what is wanted."""
+    with torch.autocast("cpu", dtype=torch.bfloat16), torch.no_grad():
+        sr = zoo.find(variant).build()(pair[0][..., :24, :24])
+    assert sr.dtype == torch.float32
+    assert (sr != sr.bfloat16().float()).float().mean() > 0.9

@@ -15,7 +15,9 @@ from upscale_cli.weights.loading import load_module
 
 
 class Teachers(nn.Module):
-    """N x 3 x H x W in [0, 1] to the mean of the pictures that the networks make of it, in [0, 1]; any H and W."""
+    """N x 3 x H x W in [0, 1] to the mean of the pictures that the networks make of it, in [0, 1]; any H and W. In fp32
+    also where a pupil is not: bf16 has as few steps as 8 bits, and a pupil would learn these.
+    """
 
     def __init__(self, networks: Sequence[nn.Module]) -> None:
         super().__init__()
@@ -23,7 +25,8 @@ class Teachers(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, lr: Tensor) -> Tensor:
-        return torch.stack([network(lr).float() for network in self.networks]).mean(0)
+        with torch.autocast(lr.device.type, enabled=False):
+            return torch.stack([network(lr) for network in self.networks]).mean(0)
 
 
 def load_teachers(names: str, scale: int) -> Teachers:

@@ -29,10 +29,19 @@ def narrowed(image: Tensor, network: nn.Module) -> Tensor:
 
 
 def widened(conv: nn.Module, features: Tensor, dtype: torch.dtype) -> Tensor:
-    """A convolution in another precision than its weights': the last layer draws the picture itself."""
+    """A convolution in another precision than its weights', and than a training's: the last layer draws the picture."""
     assert isinstance(conv, nn.Conv2d)
     assert conv.bias is not None
-    return F.conv2d(features.to(dtype), conv.weight.to(dtype), conv.bias.to(dtype), padding=conv.padding)
+    with as_given(features):
+        return F.conv2d(features.to(dtype), conv.weight.to(dtype), conv.bias.to(dtype), padding=conv.padding)
+
+
+def as_given(image: Tensor) -> torch.autocast:
+    """What is computed within is so in the precision it is in, also where a training is in another.
+
+    bf16 has no more steps than 8 bits, and a loss of such a picture ends anywhere between two of them.
+    """
+    return torch.autocast("cpu" if image.is_meta else image.device.type, enabled=False)
 
 
 class LinearEnd(nn.Module):

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from upscale_cli.zoo.blocks import DIV2K_MEAN, LinearEnd, conv3x3, narrowed, shuffle_steps
+from upscale_cli.zoo.blocks import DIV2K_MEAN, LinearEnd, as_given, conv3x3, narrowed, shuffle_steps
 from upscale_cli.zoo.layout import count, fitting, shuffle_scale, width
 from upscale_cli.zoo.variant import Architecture, Shapes, Variant
 
@@ -33,7 +33,8 @@ class MeanShift(nn.Module):
         self.register_buffer("bias", sign * torch.tensor(DIV2K_MEAN))
 
     def forward(self, image: Tensor) -> Tensor:
-        return F.conv2d(image, self.weight.to(image.dtype), self.bias.to(image.dtype))
+        with as_given(image):
+            return F.conv2d(image, self.weight.to(image.dtype), self.bias.to(image.dtype))
 
 
 class ResidualBlock(nn.Module):
