@@ -79,6 +79,18 @@ def test_text_dots_and_noise_stay_what_they_are(entry: Entry, spices: np.ndarray
         assert upscaler.effort.notes == ()
 
 
+@enlarging
+def test_a_colour_stays_that_colour_without_a_pattern(entry: Entry) -> None:
+    """In parts of 255. A pupil of rounded pictures had learned a pattern of 0.27, which a stretched sky shows."""
+    engine = open_engine(entry.name, precision="fp32")
+    middle = slice(12 * entry.scale, 20 * entry.scale)
+    for color in ((0, 0, 0), (128, 128, 128), (255, 255, 255), (116, 160, 214), (60, 90, 40), (205, 150, 120)):
+        sr = engine.infer(np.full((1, 32, 32, 3), color, np.uint8))[0, middle, middle].astype(float) * 255
+        # The hyperbolic tangent that SRResNet ends in never reaches black.
+        assert np.abs(sr.mean((0, 1)) - color).max() < (4 if entry.model == "srresnet" else 1)
+        assert sr.std((0, 1)).max() < 0.2
+
+
 def test_span_as_published_loses_text_and_says_so_and_the_one_that_ships_does_not() -> None:
     text = Image.new("RGB", (128, 96), "white")
     for line in range(0, 96, 11):

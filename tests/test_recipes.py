@@ -152,6 +152,7 @@ def shrunk(config: TrainConfig, vgg_files: dict[str, str]) -> TrainConfig:
         variant=chosen,
         init=config.init if ships else "",
         revive=config.revive and ships,
+        teacher=re.sub(r"-x\d$", f"-x{zoo.find(chosen).scale}", config.teacher),
         batch=min(config.batch, 2),
         patch_px=24
         if architecture == "cyclegan"

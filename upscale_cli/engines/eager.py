@@ -31,7 +31,7 @@ class EagerEngine:
         self.tileable = model.variant.tileable
         self.device = str(model.device)
         self.precision = model.precision
-        self.coarse = model.variant.coarse and model.precision == "bf16"  # others keep the picture itself in fp32
+        self.coarse = model.precision == "bf16"
         self.remark = remark
         self.tile_px = _CPU_TILE_PX if model.device.type == "cpu" else ACCELERATOR_TILE_PX
 
